@@ -1,0 +1,114 @@
+//! The promise every backend keeps.
+//!
+//! ```text
+//! draft(job)            judge the whole spec, choose names; touches nothing outside
+//!   -> record saved     what is about to exist can be found after a crash
+//! Draft::create         make it; the payload waits, and dies with us
+//!   -> record saved
+//! Hold::release         the payload outlives us, waiting for `start`
+//! ```
+
+use crate::{Bundle, CgroupPaths, ContainerId, Error, Kind, Process, Record, Result, Status};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// A complete request to make a container.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    pub id: &'a ContainerId,
+    pub bundle: &'a Bundle,
+    /// `--console-socket`
+    pub console_socket: Option<&'a Path>,
+    /// `--pid-file`; whoever execs another runtime hands it on, the verb writes it otherwise.
+    pub pid_file: Option<&'a Path>,
+    /// `--preserve-fds`: how many descriptors from 3 on the payload inherits.
+    pub preserve_fds: u32,
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--no-new-keyring`
+    pub no_new_keyring: bool,
+}
+
+/// One place where containers run. Every verb after `create` is given the record, which decides.
+///
+/// `dir` is the container's state directory, open; a backend keeps its private files in it.
+pub trait Backend {
+    /// As `--backend` and the record spell it.
+    fn name(&self) -> &str;
+
+    /// Judges the whole job. Nothing exists afterwards that did not before.
+    fn draft<'a>(&'a self, job: Job<'a>) -> Result<Box<dyn Draft + 'a>>;
+
+    /// The truth about the container, from the kernel.
+    fn status(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Status>;
+
+    /// Lets the waiting payload run; returns when it has been executed, and its poststart hooks have run.
+    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
+
+    /// Signals the payload; `all` means every process of the container.
+    fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()>;
+
+    /// Ends every process of the container, whatever its status, and removes all that `create` made except the state
+    /// directory. Collects errors and goes on.
+    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
+
+    /// Passes signals on to a payload that this process created and waits for its end; returns its exit code, 128 + n
+    /// for signal n.
+    fn wait(&self, record: &Record) -> Result<i32>;
+}
+
+/// A judged job: everything is decided, nothing is made.
+pub trait Draft {
+    /// Writes what is about to exist into the record: cgroup, rootfs, hooks, the backend's own memory.
+    fn describe(&self, record: &mut Record);
+
+    /// Makes the container. A failure leaves nothing behind. A backend that hands over to another program by exec does
+    /// not return.
+    fn create(self: Box<Self>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created>;
+}
+
+/// A container whose payload waits to be started.
+pub struct Created {
+    /// What the engine will wait for and look through; not always the payload.
+    pub engine_pid: i32,
+    /// The container's init: signals go here.
+    pub init: Process,
+    pub cgroup: CgroupPaths,
+    pub supervisor: Supervisor,
+    /// The backend's own memory, for the record.
+    pub private: serde_json::Value,
+    /// Dropped before its release, it undoes the whole container.
+    pub hold: Box<dyn Hold>,
+}
+
+/// Who sees the payload end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Supervisor {
+    /// The payload is the engine's own child: nobody of ours.
+    Engine,
+    /// A process of ours that lives as long as the payload and exits with its code.
+    Process(Process),
+}
+
+/// The last string on a new container.
+pub trait Hold {
+    /// Called once the record is saved.
+    fn release(self: Box<Self>) -> Result<()>;
+}
+
+/// What a backend cannot do, as a value: `features`, `plan` and messages agree.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsupported {
+    pub verb: &'static str,
+    pub backend: &'static str,
+    /// What to do instead.
+    pub instead: &'static str,
+}
+
+impl From<Unsupported> for Error {
+    fn from(what: Unsupported) -> Self {
+        Error::new(Kind::Unsupported, format!("{} on the {} backend", what.verb, what.backend))
+            .because("is not supported")
+            .hint(what.instead)
+    }
+}

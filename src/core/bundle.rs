@@ -1,0 +1,104 @@
+//! The bundle as it is handed to us: its directory and its config.json, read once.
+
+use crate::{Error, Kind, Result};
+use oci_spec::runtime::Spec;
+use std::path::{Path, PathBuf};
+
+/// A bundle whose config.json has the right form; whether it makes sense is for the backend's plan to say.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Absolute, without symbolic links.
+    pub dir: PathBuf,
+    pub spec: Spec,
+    /// config.json as it was read: properties that [`Spec`] lacks are looked up here.
+    pub raw: Vec<u8>,
+}
+
+impl Bundle {
+    /// Reads `dir`/config.json (runtime-spec, bundle.md). A syntax or type error is reported alone, with its place.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let failed = |error: std::io::Error, what: String| match error.raw_os_error() {
+            Some(errno) => Error::system(what, errno),
+            None => Error::new(Kind::System, what).because(error),
+        };
+        let dir = dir.canonicalize().map_err(|error| failed(error, format!("open bundle {}", dir.display())))?;
+        let config = dir.join("config.json");
+        let raw = std::fs::read(&config).map_err(|error| failed(error, format!("read {}", config.display())))?;
+        let spec = parse(&raw, &config)?;
+        Ok(Bundle { dir, spec, raw })
+    }
+}
+
+fn parse(raw: &[u8], config: &Path) -> Result<Spec> {
+    let spec: Spec = match serde_json::from_slice(raw) {
+        Ok(spec) => spec,
+        Err(error) => return Err(locate(raw, config, error)),
+    };
+    if spec.version().is_empty() {
+        return Err(Error::invalid(format!("{}: ociVersion is missing", config.display())).at("ociVersion"));
+    }
+    if !spec.version().starts_with("1.") {
+        return Err(Error::unsupported(format!("ociVersion {:?}", spec.version()))
+            .because("only 1.x is supported")
+            .at("ociVersion"));
+    }
+    Ok(spec)
+}
+
+/// Parses again, slowly, to learn which property was wrong.
+fn locate(raw: &[u8], config: &Path, error: serde_json::Error) -> Error {
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let why = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    let found = Error::invalid(format!("{} line {line} column {column}", config.display())).because(why);
+    if error.is_syntax() || error.is_eof() {
+        return found;
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(raw);
+    match serde_path_to_error::deserialize::<_, Spec>(&mut deserializer) {
+        Err(located) => found.at(pointer(located.path())),
+        Ok(_) => found,
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let parts: Vec<String> = path
+        .iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { variant } => variant.clone(),
+            Segment::Unknown => "?".to_owned(),
+        })
+        .collect();
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(text: &str) -> String {
+        parse(text.as_bytes(), Path::new("/b/config.json")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_syntax_error_names_file_line_and_column() {
+        assert_eq!(fails("{\n  \"ociVersion\": \"1.0.0\",\n}"), "/b/config.json line 3 column 1: trailing comma");
+    }
+
+    #[test]
+    fn a_type_error_names_the_property() {
+        let text = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":"root","gid":0}}}"#;
+        let error = fails(text);
+        assert!(error.contains("invalid type: string \"root\""), "{error}");
+        assert!(error.ends_with("[process/user/uid]"), "{error}");
+    }
+
+    #[test]
+    fn a_version_is_required_and_must_be_one() {
+        assert!(fails("{}").contains("ociVersion is missing"));
+        assert!(fails(r#"{"ociVersion":"2.0.0"}"#).contains("only 1.x"));
+    }
+}

@@ -1,0 +1,16 @@
+//! The nouns of wharf and the promise every backend keeps.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod bundle;
+mod error;
+mod id;
+mod lifecycle;
+mod record;
+
+pub use backend::{Backend, Created, Draft, Hold, Job, Supervisor, Unsupported};
+pub use bundle::Bundle;
+pub use error::{Error, Kind, Result, errno_text};
+pub use id::ContainerId;
+pub use lifecycle::{Status, Verb, allowed};
+pub use record::{CgroupPaths, HookEntry, Process, RECORD_VERSION, Record};

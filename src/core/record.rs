@@ -1,0 +1,73 @@
+//! What wharf remembers of a container between two calls.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version that this build writes. It reads this one and the one before, and refuses newer by name.
+pub const RECORD_VERSION: u32 = 1;
+
+/// The record of one container, saved as JSON in its state directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    pub id: String,
+    /// `ociVersion` of the bundle's config.json.
+    pub oci_version: String,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    /// Absolute path of the root file system.
+    pub rootfs: String,
+    pub backend: String,
+    /// Who called `create`.
+    pub owner: u32,
+    /// When `create` began, RFC 3339 in UTC.
+    pub created: String,
+    /// None until the container has a process: a record without one is of a `create` that runs or was interrupted.
+    pub init: Option<Process>,
+    /// What stands in the pid file and in `state`.
+    pub engine_pid: i32,
+    pub cgroup: CgroupPaths,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<HookEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<HookEntry>,
+    /// The backend's own memory, opaque to everyone else.
+    #[serde(default)]
+    pub private: serde_json::Value,
+}
+
+/// The identity of a process: a pid alone is reused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    /// Clock ticks after boot, field 22 of /proc/PID/stat.
+    pub start_time: u64,
+    pub boot_id: String,
+    /// Inode of its pidfd, unique since boot where pidfs numbers them (kernel 6.9); 0 where it does not.
+    pub pidfd_inode: u64,
+}
+
+/// Where a container's cgroups are, as paths below the root of each hierarchy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupPaths {
+    /// What engines see and trim.
+    pub seen: String,
+    /// Where the payload is.
+    pub payload: String,
+    /// Which one freezes all of it.
+    pub freezer: String,
+    /// How many levels, counted from the leaf, were made by us and are ours to remove.
+    pub made: u32,
+}
+
+/// A hook to run after `create` has returned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HookEntry {
+    pub path: String,
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    /// Seconds; none means no limit.
+    pub timeout: Option<u32>,
+}

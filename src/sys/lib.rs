@@ -1,0 +1,1 @@
+//! Says to the kernel exactly what it is told, and returns its errno.
