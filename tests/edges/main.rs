@@ -1,0 +1,294 @@
+//! Fails on an import that the table of rooms does not allow, and on a file that breaks the rules of the house.
+//!
+//! The table below is the plan; docs/architecture.md tells it in words. A text scan is enough: comments and string
+//! literals are blanked, then every path (`a::b`, `use a::{b, c::d}`) is read and its first segment looked up.
+
+mod scan;
+mod synthetic;
+
+use scan::{blank, paths};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A crate, or a module of the binary, and everything that it may import.
+struct Room {
+    /// Its directory or file, from the top.
+    path: &'static str,
+    /// The package's name; none for a module of the binary.
+    package: Option<&'static str>,
+    /// Packages, and for modules of the binary also `crate::` rooms.
+    may: &'static [&'static str],
+    /// More packages for its tests only.
+    tests_may: &'static [&'static str],
+    /// Paths of the standard library that would break its promise (tests are free).
+    never: &'static [&'static str],
+}
+
+const PURE: &[&str] = &["std::fs", "std::process", "std::net", "std::thread", "std::env", "std::os::unix::net"];
+
+const fn room(path: &'static str, package: &'static str, may: &'static [&'static str]) -> Room {
+    Room { path, package: Some(package), may, tests_may: &["proptest", "libtest-mimic"], never: &[] }
+}
+
+const fn module(path: &'static str, may: &'static [&'static str]) -> Room {
+    Room { path, package: None, may, tests_may: &[], never: &[] }
+}
+
+const ROOMS: &[Room] = &[
+    room("src/sys", "wharf-sys", &["libc", "nix"]),
+    room("src/core", "wharf-core", &["oci-spec", "serde", "serde_json", "serde_path_to_error", "thiserror"]),
+    Room {
+        never: PURE,
+        ..room("src/plan", "wharf-plan", &["wharf-core", "caps", "seccompiler", "oci-spec", "serde_json"])
+    },
+    room("src/init", "wharf-init", &["wharf-plan", "wharf-sys"]),
+    room("src/cgroup", "wharf-cgroup", &["wharf-core", "wharf-sys", "oci-spec"]),
+    room(
+        "backends/native",
+        "wharf-native",
+        &["wharf-core", "wharf-plan", "wharf-init", "wharf-cgroup", "wharf-sys", "oci-spec", "serde", "serde_json"],
+    ),
+    room("backends/delegate", "wharf-delegate", &["wharf-core", "wharf-sys", "serde_json"]),
+    room(
+        "",
+        "wharf",
+        &[
+            "wharf-core",
+            "wharf-sys",
+            "wharf-native",
+            "wharf-delegate",
+            "wharf-cgroup",
+            "wharf-init",
+            "clap",
+            "oci-spec",
+            "serde",
+            "serde_json",
+        ],
+    ),
+    room("e2e", "wharf-e2e", &["libtest-mimic", "nix", "serde_json"]),
+    room("e2e/payload", "wharf-payload", &["wharf-sys", "nix", "serde_json"]),
+    module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
+    module("src/route", &["wharf-core"]),
+    module("src/cli", &["wharf-core", "clap"]),
+    module("src/report", &["wharf-core", "oci-spec", "serde", "serde_json"]),
+    module(
+        "src/verbs",
+        &[
+            "crate::cli",
+            "crate::report",
+            "crate::route",
+            "crate::store",
+            "wharf-core",
+            "wharf-sys",
+            "wharf-native",
+            "wharf-delegate",
+            "oci-spec",
+            "serde_json",
+        ],
+    ),
+];
+
+/// Where `unsafe` is at home. The binary's main.rs has one `allow`, for its C entry.
+const UNSAFE_ROOMS: &[&str] = &["wharf-sys"];
+
+/// Longest file, not counting its tests.
+const MAX_LINES: usize = 600;
+
+#[test]
+fn every_import_is_on_the_table_and_every_file_keeps_the_rules() {
+    let faults = inspect(Path::new(env!("CARGO_MANIFEST_DIR")), ROOMS);
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// Everything wrong in the tree at `top`, one line each.
+fn inspect(top: &Path, rooms: &[Room]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let packages: Vec<String> = known_packages(top);
+    check_members(top, rooms, &mut faults);
+    for room in rooms.iter().filter(|room| room.package.is_some()) {
+        check_manifest(top, room, &mut faults);
+        for file in sources(top, room, rooms) {
+            let shown = file.strip_prefix(top).unwrap().display().to_string();
+            let text = fs::read_to_string(&file).unwrap();
+            check_rules(&shown, &text, room, &mut faults);
+            // A module of the binary has a list of its own, shorter than the binary's.
+            let inner = rooms.iter().find(|inner| inner.package.is_none() && is_within(&shown, inner.path));
+            check_imports(&shown, &text, inner.unwrap_or(room), rooms, &packages, &mut faults);
+        }
+    }
+    faults
+}
+
+fn is_within(file: &str, room: &str) -> bool {
+    file.strip_prefix(room).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+}
+
+/// Every workspace member is in the table, and the table names no crate that is not there.
+fn check_members(top: &Path, rooms: &[Room], faults: &mut Vec<String>) {
+    let manifest = fs::read_to_string(top.join("Cargo.toml")).unwrap();
+    let list = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
+    let members: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
+    let listed: BTreeSet<&str> =
+        rooms.iter().filter(|room| room.package.is_some() && !room.path.is_empty()).map(|room| room.path).collect();
+    for member in members.difference(&listed) {
+        faults.push(format!("Cargo.toml: member {member} is not in the table of rooms"));
+    }
+    for path in listed.difference(&members) {
+        faults.push(format!("Cargo.toml: {path} is in the table of rooms and no member"));
+    }
+}
+
+/// The dependencies that a manifest declares: section, package.
+fn dependencies(manifest: &str) -> Vec<(String, String)> {
+    let mut section = String::new();
+    let mut found = Vec::new();
+    for line in manifest.lines().map(str::trim) {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.trim_end_matches(']').to_owned();
+            // [dependencies.NAME] declares one by its header.
+            if let Some((kind, name)) = section.clone().rsplit_once('.')
+                && kind.ends_with("dependencies")
+                && kind != "workspace.dependencies"
+            {
+                found.push((kind.to_owned(), name.to_owned()));
+            }
+            continue;
+        }
+        if !section.ends_with("dependencies") || section == "workspace.dependencies" || line.starts_with('#') {
+            continue;
+        }
+        if let Some((key, value)) = line.split_once('=') {
+            let name = key.trim().trim_end_matches(".workspace").trim_matches('"');
+            let renamed = value.split("package = \"").nth(1).and_then(|rest| rest.split('"').next());
+            found.push((section.clone(), renamed.unwrap_or(name).to_owned()));
+        }
+    }
+    found
+}
+
+fn check_manifest(top: &Path, room: &Room, faults: &mut Vec<String>) {
+    let path = top.join(room.path).join("Cargo.toml");
+    let Ok(manifest) = fs::read_to_string(&path) else {
+        return faults.push(format!("{}: cannot be read", path.display()));
+    };
+    let shown = path.strip_prefix(top).unwrap().display();
+    for (section, name) in dependencies(&manifest) {
+        let tests = section.ends_with("dev-dependencies") && room.tests_may.contains(&name.as_str());
+        if !room.may.contains(&name.as_str()) && !tests {
+            faults.push(format!("{shown}: {} may not depend on {name}", room.package.unwrap()));
+        }
+    }
+}
+
+/// Every package that any manifest of the tree names, as source spells it.
+fn known_packages(top: &Path) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    let manifest = fs::read_to_string(top.join("Cargo.toml")).unwrap();
+    let shared = manifest.split("[workspace.dependencies]").nth(1).unwrap_or_default();
+    for line in shared.lines().skip(1).take_while(|line| !line.starts_with('[')) {
+        if let Some((name, _)) = line.split_once('=') {
+            names.insert(name.trim().replace('-', "_"));
+        }
+    }
+    names.into_iter().collect()
+}
+
+/// The .rs files of a room: not those of a crate that lies inside it.
+fn sources(top: &Path, room: &Room, rooms: &[Room]) -> Vec<PathBuf> {
+    let crates: Vec<PathBuf> = rooms
+        .iter()
+        .filter(|other| other.package.is_some() && other.path != room.path)
+        .map(|other| top.join(other.path))
+        .collect();
+    let mut waiting = vec![top.join(room.path)];
+    let mut found = Vec::new();
+    while let Some(dir) = waiting.pop() {
+        let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        for entry in entries.map(|entry| entry.unwrap().path()) {
+            let hidden = entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            let generated = entry == top.join("target");
+            if entry.is_dir() && !hidden && !generated && !crates.contains(&entry) {
+                waiting.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                found.push(entry);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn check_rules(shown: &str, text: &str, room: &Room, faults: &mut Vec<String>) {
+    let duty = text.lines().next().unwrap_or_default();
+    if duty.strip_prefix("//! ").is_none_or(|words| words.trim().len() < 10 || words.starts_with("placeholder")) {
+        faults.push(format!("{shown}: the first line must be a //! that says its duty"));
+    }
+    let is_test = ["tests/", "e2e/"].iter().any(|place| shown.starts_with(place)) || shown.contains("/tests/");
+    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+    if !is_test && lines > MAX_LINES {
+        faults.push(format!("{shown}: {lines} lines without its tests, at most {MAX_LINES}"));
+    }
+    let name = shown.strip_prefix(room.path).unwrap_or(shown).trim_start_matches('/');
+    let package = room.package.unwrap();
+    let code = blank(text);
+    if package == "wharf" {
+        if name == "src/main.rs" && !code.contains("#![deny(unsafe_code)]") {
+            faults.push(format!("{shown}: says no #![deny(unsafe_code)]"));
+        }
+        let allowed = code.matches("allow(unsafe_code)").count();
+        if allowed > usize::from(name == "src/main.rs") {
+            faults.push(format!("{shown}: allows unsafe code; only the C entry in src/main.rs may, once"));
+        }
+    } else if !UNSAFE_ROOMS.contains(&package) {
+        let is_root = matches!(name, "lib.rs" | "main.rs" | "src/main.rs" | "src/lib.rs");
+        if is_root && !code.contains("#![forbid(unsafe_code)]") {
+            faults.push(format!("{shown}: says no #![forbid(unsafe_code)]"));
+        }
+    }
+}
+
+fn check_imports(shown: &str, text: &str, room: &Room, rooms: &[Room], packages: &[String], faults: &mut Vec<String>) {
+    let code = blank(text);
+    let (body, tests) = code.split_at(code.find("#[cfg(test)]").unwrap_or(code.len()));
+    let name = room.package.unwrap_or(room.path);
+    let own = room.package.map(|package| package.replace('-', "_"));
+    for (part, testing) in [(body, false), (tests, true)] {
+        let mut reported = BTreeSet::new();
+        for path in paths(part) {
+            let joined = path.join("::");
+            let first = path[0].as_str();
+            if packages.iter().any(|package| package == first) && own.as_deref() != Some(first) {
+                let listed = |list: &[&str]| list.iter().any(|may| may.replace('-', "_") == first);
+                if !(listed(room.may) || testing && listed(room.tests_may)) {
+                    reported.insert(format!("{shown}: {name} may not import {first}"));
+                }
+            }
+            if room.package.is_none()
+                && let Some(target) = room_of(&path, shown)
+                && rooms.iter().any(|other| other.package.is_none() && other.path == format!("src/{target}"))
+                && room.path != format!("src/{target}")
+                && !room.may.contains(&format!("crate::{target}").as_str())
+            {
+                reported.insert(format!("{shown}: {name} may not import crate::{target}"));
+            }
+            for never in room.never.iter().filter(|_| !testing) {
+                if joined == *never || joined.starts_with(&format!("{never}::")) {
+                    reported.insert(format!("{shown}: {name} may not use {never}"));
+                }
+            }
+        }
+        faults.extend(reported);
+    }
+}
+
+/// The module at the binary's top that a path leads to, from `crate::` or from enough `super::`.
+fn room_of(path: &[String], file: &str) -> Option<String> {
+    if path[0] == "crate" {
+        return path.get(1).cloned();
+    }
+    // src/cli.rs and src/cli/mod.rs are one module deep, src/cli/help.rs two.
+    let depth = file.trim_start_matches("src/").trim_end_matches("/mod.rs").split('/').count();
+    let supers = path.iter().take_while(|segment| *segment == "super").count();
+    (supers >= depth && supers > 0).then(|| path.get(supers).cloned()).flatten()
+}
