@@ -1,1 +1,22 @@
-//! Says to the kernel exactly what it is told, and returns its errno.
+//! Says to the kernel exactly what it is told, and returns its errno. All `unsafe` code of wharf lives here.
+
+pub mod credentials;
+pub mod fd;
+pub mod mount;
+pub mod namespace;
+pub mod process;
+pub mod procfs;
+pub mod signal;
+pub mod socket;
+pub mod spawn;
+
+pub use fd::{CWD, Fd};
+pub use libc;
+pub use nix::errno::Errno;
+
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// The result of a raw call: -1 means errno holds the reason.
+fn check(result: libc::c_long) -> Result<libc::c_long> {
+    if result == -1 { Err(Errno::last()) } else { Ok(result) }
+}

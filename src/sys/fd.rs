@@ -1,0 +1,272 @@
+//! File descriptors: opening below a directory, sealed copies, and closing what is not ours.
+
+use crate::{Errno, Result, check};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A descriptor by number, for processes that keep theirs in numbered slots until they exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fd(pub i32);
+
+/// The working directory, where a call takes a directory (`AT_FDCWD`).
+pub const CWD: Fd = Fd(libc::AT_FDCWD);
+
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        assert!(self.0 != -1, "an empty slot");
+        // SAFETY: not -1; a number without an open file behind it makes the call fail with EBADF, nothing worse,
+        // because no call of this crate gives ownership away through a borrow.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> i32 {
+        self.0
+    }
+}
+
+/// Flags of `openat2`'s `resolve` (openat2(2)).
+pub mod resolve {
+    pub const NO_XDEV: u64 = 0x01;
+    pub const NO_MAGICLINKS: u64 = 0x02;
+    pub const NO_SYMLINKS: u64 = 0x04;
+    pub const BENEATH: u64 = 0x08;
+    pub const IN_ROOT: u64 = 0x10;
+}
+
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+pub(crate) fn own(result: libc::c_long) -> Result<OwnedFd> {
+    let fd = check(result)?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// openat2(2). `EAGAIN` means that a rename raced with a resolution that may not leave its root; it is tried again.
+pub fn openat2(dir: impl AsFd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd> {
+    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: u64::from(mode), resolve };
+    let mut tries = 0;
+    loop {
+        // SAFETY: path is NUL-terminated, how is a complete open_how and its true size is given.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                dir.as_fd().as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<OpenHow>(),
+            )
+        };
+        match own(result) {
+            Err(Errno::EAGAIN | Errno::EINTR) if tries < 128 => tries += 1,
+            other => return other,
+        }
+    }
+}
+
+/// openat(2) of a path that is trusted: the host's own, or one component.
+pub fn openat(dir: impl AsFd, path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd> {
+    // SAFETY: path is NUL-terminated.
+    own(unsafe { libc::openat(dir.as_fd().as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, mode) as libc::c_long })
+}
+
+pub fn mkdirat(dir: impl AsFd, name: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: name is NUL-terminated.
+    check(unsafe { libc::mkdirat(dir.as_fd().as_raw_fd(), name.as_ptr(), mode) as libc::c_long }).map(drop)
+}
+
+pub fn mknodat(dir: impl AsFd, name: &CStr, mode: u32, device: u64) -> Result<()> {
+    // SAFETY: name is NUL-terminated.
+    check(unsafe { libc::mknodat(dir.as_fd().as_raw_fd(), name.as_ptr(), mode, device) as libc::c_long }).map(drop)
+}
+
+pub fn symlinkat(target: &CStr, dir: impl AsFd, name: &CStr) -> Result<()> {
+    // SAFETY: both strings are NUL-terminated.
+    check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_fd().as_raw_fd(), name.as_ptr()) as libc::c_long }).map(drop)
+}
+
+pub fn unlinkat(dir: impl AsFd, name: &CStr, flags: i32) -> Result<()> {
+    // SAFETY: name is NUL-terminated.
+    check(unsafe { libc::unlinkat(dir.as_fd().as_raw_fd(), name.as_ptr(), flags) as libc::c_long }).map(drop)
+}
+
+/// Owner of the file `name` in `dir`, not following a link.
+pub fn chownat(dir: impl AsFd, name: &CStr, uid: u32, gid: u32, flags: i32) -> Result<()> {
+    // SAFETY: name is NUL-terminated.
+    check(unsafe { libc::fchownat(dir.as_fd().as_raw_fd(), name.as_ptr(), uid, gid, flags) as libc::c_long }).map(drop)
+}
+
+pub fn fchmod(fd: impl AsFd, mode: u32) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::fchmod(fd.as_fd().as_raw_fd(), mode) as libc::c_long }).map(drop)
+}
+
+pub fn fchown(fd: impl AsFd, uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::fchown(fd.as_fd().as_raw_fd(), uid, gid) as libc::c_long }).map(drop)
+}
+
+/// What fstat(2) tells of an open file.
+pub fn stat(fd: impl AsFd) -> Result<libc::stat> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: the buffer is a struct stat; the kernel fills it on success.
+    check(unsafe { libc::fstat(fd.as_fd().as_raw_fd(), stat.as_mut_ptr()) as libc::c_long })?;
+    // SAFETY: fstat succeeded, so every field is set.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// fstatat(2) of `name` in `dir`; `flags` may hold `AT_SYMLINK_NOFOLLOW`.
+pub fn statat(dir: impl AsFd, name: &CStr, flags: i32) -> Result<libc::stat> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: name is NUL-terminated and the buffer is a struct stat.
+    check(unsafe { libc::fstatat(dir.as_fd().as_raw_fd(), name.as_ptr(), stat.as_mut_ptr(), flags) as libc::c_long })?;
+    // SAFETY: fstatat succeeded, so every field is set.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// The type of the file system that an open file is on (statfs(2), `f_type`).
+pub fn filesystem_type(fd: impl AsFd) -> Result<i64> {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the buffer is a struct statfs; it is read only after success.
+    unsafe {
+        check(libc::fstatfs(fd.as_fd().as_raw_fd(), stat.as_mut_ptr()) as libc::c_long)?;
+        #[allow(clippy::unnecessary_cast)]
+        Ok(stat.assume_init().f_type as i64)
+    }
+}
+
+/// The target of the symbolic link `name` in `dir`, at most `buffer` long; an empty name reads the link that `dir` is.
+pub fn readlinkat(dir: impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: name is NUL-terminated, the buffer's length is given.
+    check(unsafe {
+        libc::readlinkat(dir.as_fd().as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+            as libc::c_long
+    })
+    .map(|length| length as usize)
+}
+
+/// read(2), repeated when a signal interrupts it.
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        // SAFETY: the buffer is ours and its length is given.
+        let result = unsafe { libc::read(fd.as_fd().as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        match check(result as libc::c_long) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|length| length as usize),
+        }
+    }
+}
+
+/// write(2), repeated when a signal interrupts it; may write less than all.
+pub fn write(fd: impl AsFd, data: &[u8]) -> Result<usize> {
+    loop {
+        // SAFETY: the buffer is ours and its length is given.
+        let result = unsafe { libc::write(fd.as_fd().as_raw_fd(), data.as_ptr().cast(), data.len()) };
+        match check(result as libc::c_long) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|length| length as usize),
+        }
+    }
+}
+
+/// Writes all of `data`.
+pub fn write_all(fd: impl AsFd, mut data: &[u8]) -> Result<()> {
+    while !data.is_empty() {
+        let written = write(&fd, data)?;
+        data = &data[written..];
+    }
+    Ok(())
+}
+
+/// Reads to the end, at most `limit` bytes.
+pub fn read_to_end(fd: impl AsFd, limit: usize) -> Result<Vec<u8>> {
+    let mut all = vec![0; 4096.min(limit)];
+    let mut length = 0;
+    loop {
+        let got = read(&fd, &mut all[length..])?;
+        length += got;
+        if got == 0 || length == limit {
+            all.truncate(length);
+            return Ok(all);
+        }
+        if length == all.len() {
+            all.resize((2 * length).min(limit), 0);
+        }
+    }
+}
+
+pub fn seek_start(fd: impl AsFd) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::lseek(fd.as_fd().as_raw_fd(), 0, libc::SEEK_SET) as libc::c_long }).map(drop)
+}
+
+/// An anonymous file that can be sealed. Where the kernel can forbid it (6.3), one that may be executed says so.
+pub fn memfd(name: &CStr, executable: bool) -> Result<OwnedFd> {
+    const MFD_NOEXEC_SEAL: u32 = 0x08;
+    const MFD_EXEC: u32 = 0x10;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: name is NUL-terminated.
+    let create = |flags: u32| own(unsafe { libc::memfd_create(name.as_ptr(), flags) as libc::c_long });
+    match create(flags | if executable { MFD_EXEC } else { MFD_NOEXEC_SEAL }) {
+        Err(Errno::EINVAL) => create(flags),
+        other => other,
+    }
+}
+
+/// Forbids every further change of a memfd.
+pub fn seal(fd: impl AsFd) -> Result<()> {
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: plain integers.
+    check(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_ADD_SEALS, seals) as libc::c_long }).map(drop)
+}
+
+/// Copies `from`, from its start, into `to` inside the kernel; returns the bytes copied.
+pub fn copy(to: impl AsFd, from: impl AsFd, length: usize) -> Result<usize> {
+    let mut offset: libc::off_t = 0;
+    let mut copied = 0;
+    while copied < length {
+        // SAFETY: offset points to our own variable.
+        let result = unsafe {
+            libc::sendfile(to.as_fd().as_raw_fd(), from.as_fd().as_raw_fd(), &raw mut offset, length - copied)
+        };
+        match check(result as libc::c_long)? {
+            0 => break,
+            some => copied += some as usize,
+        }
+    }
+    Ok(copied)
+}
+
+/// Gives `fd` the number `number`, kept over exec.
+pub fn dup_to(fd: impl AsFd, number: i32) -> Result<()> {
+    // SAFETY: plain integers; whatever had the number is closed, which is what the caller asks for.
+    check(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) as libc::c_long }).map(drop)
+}
+
+/// Decides whether `fd` is closed by exec.
+pub fn set_cloexec(fd: impl AsFd, cloexec: bool) -> Result<()> {
+    let flags = if cloexec { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: plain integers.
+    check(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFD, flags) as libc::c_long }).map(drop)
+}
+
+/// Closes every descriptor from `first` to `last`, or, with `cloexec`, leaves that to exec (close_range(2)).
+pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    let flags = if cloexec { CLOSE_RANGE_CLOEXEC } else { 0 };
+    // SAFETY: plain integers. Only called where everything in the range is nobody's: before exec, or before the
+    // process has opened anything.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// Closes a numbered slot.
+pub fn close(fd: Fd) {
+    // SAFETY: the slot's owner says that nobody uses the number any more.
+    unsafe { libc::close(fd.0) };
+}

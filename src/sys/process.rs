@@ -1,0 +1,205 @@
+//! One process: what it inherits, how it becomes another program, how it ends, how others watch it.
+
+use crate::fd::own;
+use crate::{Errno, Result, check};
+use std::ffi::{CStr, c_char};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// Leaves without running anything of the C library's, as a child of clone3 must.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe {
+        libc::syscall(libc::SYS_exit_group, code);
+    }
+    unreachable!("exit_group returned")
+}
+
+pub fn pid() -> i32 {
+    // SAFETY: takes and fails nothing.
+    unsafe { libc::syscall(libc::SYS_getpid) as i32 }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Exited(i32),
+    Signaled(i32),
+}
+
+impl Ended {
+    /// As a shell tells it: 128 + n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            Ended::Exited(code) => code,
+            Ended::Signaled(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Waits for the child `pid`, or any child where it is -1. `None` only with `WNOHANG` in `flags`.
+pub fn wait(pid: i32, flags: i32) -> Result<Option<(i32, Ended)>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: status is our own variable.
+        match check(unsafe { libc::waitpid(pid, &raw mut status, flags) as libc::c_long }) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno),
+            Ok(0) => return Ok(None),
+            Ok(pid) => {
+                let ended = if libc::WIFEXITED(status) {
+                    Ended::Exited(libc::WEXITSTATUS(status))
+                } else {
+                    Ended::Signaled(libc::WTERMSIG(status))
+                };
+                return Ok(Some((pid as i32, ended)));
+            }
+        }
+    }
+}
+
+/// pidfd_open(2). `ESRCH` means that there is no such process.
+pub fn pidfd(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// Signals exactly the process behind a pidfd.
+pub fn signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    // SAFETY: no siginfo is passed.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    })
+    .map(drop)
+}
+
+/// Waits until the descriptor is readable, at most `milliseconds` (-1 for ever); a pidfd is when its process has ended.
+pub fn readable(fd: impl AsFd, milliseconds: i32) -> Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    loop {
+        // SAFETY: one pollfd of our own.
+        match check(unsafe { libc::poll(&raw mut poll, 1, milliseconds) as libc::c_long }) {
+            Err(Errno::EINTR) if milliseconds < 0 => {}
+            Err(errno) => return Err(errno),
+            Ok(ready) => return Ok(ready > 0),
+        }
+    }
+}
+
+/// Strings laid out for execve(2): `offsets` are places in `arena` where NUL-terminated strings begin.
+///
+/// # Panics
+/// When an offset is outside the arena or its string has no end inside it.
+pub struct ExecStrings<'a> {
+    pointers: Vec<*const c_char>,
+    arena: std::marker::PhantomData<&'a [u8]>,
+}
+
+impl<'a> ExecStrings<'a> {
+    pub fn new(strings: impl IntoIterator<Item = &'a CStr>) -> Self {
+        let pointers = strings.into_iter().map(CStr::as_ptr).chain([std::ptr::null()]).collect();
+        ExecStrings { pointers, arena: std::marker::PhantomData }
+    }
+}
+
+/// execveat(2) of an opened file.
+pub fn exec_fd(file: impl AsFd, arguments: &ExecStrings<'_>, environment: &ExecStrings<'_>) -> Errno {
+    // SAFETY: both arrays end with null and their strings live as long as they do.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    Errno::last()
+}
+
+/// execve(2) of a path in this process's root.
+pub fn exec(path: &CStr, arguments: &ExecStrings<'_>, environment: &ExecStrings<'_>) -> Errno {
+    // SAFETY: both arrays end with null and their strings live as long as they do.
+    unsafe {
+        libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr());
+    }
+    Errno::last()
+}
+
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::umask(mask as libc::mode_t) as u32 }
+}
+
+pub fn set_session() -> Result<()> {
+    // SAFETY: takes nothing.
+    check(unsafe { libc::setsid() as libc::c_long }).map(drop)
+}
+
+pub fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: path is NUL-terminated.
+    check(unsafe { libc::chdir(path.as_ptr()) as libc::c_long }).map(drop)
+}
+
+/// The kernel's own word for the working directory; it begins with `(unreachable)` where that is outside the root.
+pub fn working_directory(buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer's length is given.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) }).map(|length| length as usize)
+}
+
+/// Whether the calling thread may execute the file, judged by its file system ids (faccessat2(2), `AT_EACCESS`).
+pub fn may_execute(path: &CStr) -> Result<()> {
+    // SAFETY: path is NUL-terminated.
+    check(unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) })
+        .map(drop)
+}
+
+/// prlimit(2) on ourselves; `resource` is a `RLIMIT_*` number.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit: [u64; 2] = [soft, hard];
+    // SAFETY: limit has the layout of struct rlimit64.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null::<u8>()) }).map(drop)
+}
+
+/// personality(2).
+pub fn set_personality(persona: u64) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_personality, persona) }).map(drop)
+}
+
+/// ioprio_set(2) on ourselves: class in bits 13-15, priority below.
+pub fn set_io_priority(value: u32) -> Result<()> {
+    const WHO_PROCESS: u32 = 1;
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) }).map(drop)
+}
+
+/// What sched_setattr(2) takes, version 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// sched_setattr(2) on ourselves.
+pub fn set_schedule(mut schedule: Schedule) -> Result<()> {
+    schedule.size = size_of::<Schedule>() as u32;
+    // SAFETY: the structure carries its own size.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const schedule, 0) }).map(drop)
+}
+
+/// The strings of a C `argv`, for a program without the Rust runtime's entry.
+///
+/// # Safety
+/// `values` must hold `count` pointers to NUL-terminated strings that live as long as the process.
+pub unsafe fn argument_strings(count: i32, values: *const *const c_char) -> Vec<&'static CStr> {
+    // SAFETY: the caller's promise.
+    (0..count.max(0) as usize).map(|index| unsafe { CStr::from_ptr(*values.add(index)) }).collect()
+}

@@ -1,0 +1,101 @@
+//! /proc, reached only through a descriptor whose type and root were checked.
+
+use crate::fd::{self, resolve};
+use crate::{CWD, Errno, Result};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+const PROC_ROOT_INODE: u64 = 1;
+
+/// The root of a real procfs.
+#[derive(Debug)]
+pub struct Procfs(OwnedFd);
+
+impl AsFd for Procfs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Procfs {
+    /// Opens the host's /proc. `EXDEV` means that something else is there: a bind mount over it would redirect our
+    /// writes (CVE-2019-16884, CVE-2025-52881).
+    pub fn open() -> Result<Self> {
+        let root = fd::openat(CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
+        if fd::filesystem_type(&root)? != PROC_SUPER_MAGIC || fd::stat(&root)?.st_ino != PROC_ROOT_INODE {
+            return Err(Errno::EXDEV);
+        }
+        Ok(Procfs(root))
+    }
+
+    /// Opens a file below it, never over a mount or a magic link.
+    pub fn open_file(&self, path: &CStr, flags: i32) -> Result<OwnedFd> {
+        fd::openat2(&self.0, path, flags, 0, resolve::BENEATH | resolve::NO_XDEV | resolve::NO_MAGICLINKS)
+    }
+
+    /// Opens what a magic link of ours points to: `self/ns/net`, `self/exe`. The link itself is not crossed by a mount.
+    pub fn open_link(&self, path: &CStr, flags: i32) -> Result<OwnedFd> {
+        let bytes = path.to_bytes();
+        let split = bytes.iter().rposition(|byte| *byte == b'/').ok_or(Errno::EINVAL)?;
+        let directory = CString::new(&bytes[..split]).map_err(|_| Errno::EINVAL)?;
+        let name = CString::new(&bytes[split + 1..]).map_err(|_| Errno::EINVAL)?;
+        let directory = self.open_file(&directory, libc::O_PATH | libc::O_DIRECTORY)?;
+        fd::openat(&directory, &name, flags, 0)
+    }
+
+    /// Writes a value in one call, as most files here demand.
+    pub fn write(&self, path: &CStr, value: &[u8]) -> Result<()> {
+        let file = self.open_file(path, libc::O_WRONLY)?;
+        let written = fd::write(&file, value)?;
+        if written == value.len() { Ok(()) } else { Err(Errno::EIO) }
+    }
+
+    /// Reads a small file: at most 64 KiB.
+    pub fn read(&self, path: &CStr) -> Result<Vec<u8>> {
+        fd::read_to_end(self.open_file(path, libc::O_RDONLY)?, 65536)
+    }
+
+    /// When a process began: clock ticks after boot, field 22 of `PID/stat`. `ENOENT` or `ESRCH`: there is none.
+    pub fn start_time(&self, pid: i32) -> Result<u64> {
+        let path = CString::new(format!("{pid}/stat")).map_err(|_| Errno::EINVAL)?;
+        let mut buffer = [0; 1024];
+        let length = fd::read(self.open_file(&path, libc::O_RDONLY)?, &mut buffer)?;
+        start_time(&buffer[..length]).ok_or(Errno::EIO)
+    }
+
+    /// The kernel's name for this boot.
+    pub fn boot_id(&self) -> Result<String> {
+        let mut buffer = [0; 64];
+        let length = fd::read(self.open_file(c"sys/kernel/random/boot_id", libc::O_RDONLY)?, &mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
+    }
+}
+
+/// The command may hold spaces and parentheses, so fields are counted from the last parenthesis on.
+fn start_time(stat: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(stat).ok().or_else(|| {
+        let from = stat.iter().rposition(|byte| *byte == b')')?;
+        std::str::from_utf8(&stat[from..]).ok()
+    })?;
+    text[text.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_a_hostile_name() {
+        let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(start_time(format!("7 (a b) 1 (c) {tail}").as_bytes()), Some(4242));
+        assert_eq!(start_time(b"7 ("), None);
+    }
+
+    #[test]
+    fn our_own_start_time_is_read() {
+        let proc = Procfs::open().unwrap();
+        assert!(proc.start_time(crate::process::pid()).unwrap() > 0);
+        assert_eq!(proc.boot_id().unwrap().len(), 36);
+    }
+}

@@ -1,0 +1,118 @@
+//! Local sockets: message pairs, named datagram sockets, descriptors in messages.
+
+use crate::fd::own;
+use crate::{Errno, Result, check};
+use std::ffi::CStr;
+use std::mem::{MaybeUninit, offset_of};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// Two connected ends that keep message borders and report the end of the other (`SOCK_SEQPACKET`).
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0i32; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: ends is room for two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) as libc::c_long })?;
+    Ok((own(ends[0].into())?, own(ends[1].into())?))
+}
+
+/// A datagram socket without a name.
+pub fn datagram() -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    own(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) as libc::c_long })
+}
+
+fn address(path: &CStr) -> Result<(libc::sockaddr_un, libc::socklen_t)> {
+    // SAFETY: sockaddr_un is plain data for which zero is valid.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.to_bytes_with_nul();
+    if bytes.len() > address.sun_path.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    let length = offset_of!(libc::sockaddr_un, sun_path) + bytes.len();
+    Ok((address, length as libc::socklen_t))
+}
+
+/// Gives a socket its name; the path holds at most 107 bytes.
+pub fn bind(socket: impl AsFd, path: &CStr) -> Result<()> {
+    let (address, length) = address(path)?;
+    // SAFETY: address and length belong together.
+    check(unsafe { libc::bind(socket.as_fd().as_raw_fd(), (&raw const address).cast(), length) as libc::c_long })
+        .map(drop)
+}
+
+/// Connects to a name; `ECONNREFUSED` means that nobody holds that socket open any more.
+pub fn connect(socket: impl AsFd, path: &CStr) -> Result<()> {
+    let (address, length) = address(path)?;
+    // SAFETY: address and length belong together.
+    check(unsafe { libc::connect(socket.as_fd().as_raw_fd(), (&raw const address).cast(), length) as libc::c_long })
+        .map(drop)
+}
+
+/// Room for one descriptor in a control message.
+#[repr(C, align(8))]
+struct Control([u8; 32]);
+
+/// Sends one message, with a descriptor where one is given. Never raises SIGPIPE.
+pub fn send(socket: impl AsFd, data: &[u8], pass: Option<&OwnedFd>) -> Result<()> {
+    let mut vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let mut control = Control([0; 32]);
+    // SAFETY: msghdr is plain data for which zero is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    if let Some(fd) = pass {
+        message.msg_control = (&raw mut control).cast();
+        // SAFETY: control holds CMSG_SPACE of one descriptor, so the first header and its data lie inside it.
+        unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(4) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+            libc::CMSG_DATA(header).cast::<i32>().write_unaligned(fd.as_raw_fd());
+        }
+    }
+    loop {
+        // SAFETY: message points to living buffers only.
+        let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        match check(sent as libc::c_long) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Receives one message and the descriptor that came with it. A length of 0 is the end of the other side.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control = MaybeUninit::<Control>::uninit();
+    // SAFETY: msghdr is plain data for which zero is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: CMSG_SPACE only computes.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
+    let length = loop {
+        // SAFETY: message points to living buffers only.
+        let got = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+        match check(got as libc::c_long) {
+            Err(Errno::EINTR) => {}
+            other => break other? as usize,
+        }
+    };
+    // SAFETY: the kernel wrote msg_controllen bytes of control data; the first header, where there is one, lies inside.
+    let passed = unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        if !header.is_null() && (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+            Some(OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<i32>().read_unaligned()))
+        } else {
+            None
+        }
+    };
+    Ok((length, passed))
+}
