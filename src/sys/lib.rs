@@ -4,6 +4,7 @@ pub mod credentials;
 pub mod fd;
 pub mod mount;
 pub mod namespace;
+pub mod probe;
 pub mod process;
 pub mod procfs;
 pub mod signal;

@@ -1,0 +1,156 @@
+//! The host of one trial: its directory, its runtime, its unique names.
+
+use crate::runtime::{Running, Runtime};
+use crate::{Bundle, Container, Finished, Outcome, Ran, Stop};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a trial is given. Directory, `--root` and ids belong to this trial alone.
+pub struct Host {
+    pub runtime: Runtime,
+    dir: PathBuf,
+    tag: String,
+    payload: PathBuf,
+    next: AtomicU32,
+}
+
+impl Host {
+    pub(crate) fn new(runtime: Runtime, payload: PathBuf, dir: PathBuf, tag: String) -> Result<Self, Stop> {
+        std::fs::create_dir_all(dir.join("root"))?;
+        Ok(Host { runtime: runtime.with_root(dir.join("root")), dir, tag, payload, next: AtomicU32::new(0) })
+    }
+
+    /// A directory for whatever the trial needs, on a tmpfs that allows devices and programs.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The `--root` of this trial.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// Stands in every id, and so in every cgroup and state directory of this trial.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The static payload program, on the host.
+    pub fn payload(&self) -> &Path {
+        &self.payload
+    }
+
+    /// An id nobody has used.
+    pub fn unique(&self, word: &str) -> String {
+        format!("{}-{word}{}", self.tag, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A new directory of this trial.
+    pub fn new_dir(&self, word: &str) -> Result<PathBuf, Stop> {
+        let dir = self.dir.join(self.unique(word));
+        std::fs::create_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// A new bundle with its own id and root file system.
+    pub fn bundle(&self) -> Result<Bundle, Stop> {
+        Bundle::new(self)
+    }
+
+    /// `run`: create, start, wait, delete. The payload's code is the runtime's.
+    pub fn run(&self, bundle: &Bundle) -> Result<Ran, Stop> {
+        bundle.save()?;
+        let finished = self.runtime.call(&["run", "--bundle", bundle.dir_text(), bundle.id()])?;
+        Ok(Ran::new(finished))
+    }
+
+    /// `run` of a payload that must end with 0.
+    pub fn run_well(&self, bundle: &Bundle) -> Result<Ran, Stop> {
+        let ran = self.run(bundle)?;
+        match ran.finished.code() {
+            Some(0) => Ok(ran),
+            _ => Err(Stop::failed(format!("run of {}: {}", bundle.id(), ran.finished))),
+        }
+    }
+
+    /// `create`, which must succeed.
+    pub fn create(&self, bundle: &Bundle) -> Result<Container<'_>, Stop> {
+        Container::create(self, bundle, &[])
+    }
+
+    /// `create` and `start`.
+    pub fn start(&self, bundle: &Bundle) -> Result<Container<'_>, Stop> {
+        let container = self.create(bundle)?;
+        container.start()?;
+        Ok(container)
+    }
+
+    /// `create`, which must fail: what it said. The container must not exist afterwards.
+    pub fn create_fails(&self, bundle: &Bundle) -> Result<Finished, Stop> {
+        bundle.save()?;
+        let finished = self.runtime.call(&["create", "--bundle", bundle.dir_text(), bundle.id()])?;
+        if finished.code() == Some(0) {
+            let _ = self.runtime.call(&["delete", "--force", bundle.id()]);
+            return Err(Stop::failed(format!("create of {} succeeded, it should have been refused", bundle.id())));
+        }
+        Ok(finished)
+    }
+
+    /// A verb without waiting for its end.
+    pub fn spawn(&self, args: &[&str]) -> Result<Running, Stop> {
+        self.runtime.spawn(args)
+    }
+
+    /// Skips where the runtime under test is another one and is known to differ.
+    pub fn except(&self, peer: &str, reason: &str) -> Outcome {
+        match self.runtime.name() == peer {
+            true => Err(Stop::skipped(format!("{peer}: {reason}"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Skips where the runtime under test is not wharf.
+    pub fn only_wharf(&self, reason: &str) -> Outcome {
+        match self.runtime.name() == "wharf" {
+            true => Ok(()),
+            false => Err(Stop::skipped(format!("{}: {reason}", self.runtime.name()))),
+        }
+    }
+
+    /// Skips unless this host has cgroup v2 with this controller in use.
+    pub fn needs_v2(&self, controller: &str) -> Outcome {
+        let list = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+        match list.split_whitespace().any(|name| name == controller) {
+            true => Ok(()),
+            false => Err(Stop::skipped(format!("needs cgroup v2 with the {controller} controller"))),
+        }
+    }
+
+    /// Skips unless this host has this controller, v1 or v2.
+    pub fn needs_controller(&self, controller: &str) -> Outcome {
+        match self.controller_dir(controller) {
+            Some(_) => Ok(()),
+            None => Err(Stop::skipped(format!("this host has no {controller} controller in use"))),
+        }
+    }
+
+    /// True where one unified v2 hierarchy stands at /sys/fs/cgroup.
+    pub fn is_v2(&self) -> bool {
+        Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    }
+
+    /// The root of the hierarchy that has this controller.
+    pub fn controller_dir(&self, controller: &str) -> Option<PathBuf> {
+        if self.is_v2() {
+            return self.needs_v2(controller).is_ok().then(|| PathBuf::from("/sys/fs/cgroup"));
+        }
+        let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        table.lines().find_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next()?, right.nth(1)?);
+            (kind == "cgroup" && options.split(',').any(|option| option == controller))
+                .then(|| left.split(' ').nth(4).map(PathBuf::from))?
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! What every end-to-end test stands on: a host to run on, bundles, a runtime to call, and a check that nothing is left.
+//!
+//! | environment | meaning |
+//! |---|---|
+//! | `WHARF_RUNTIME` | the runtime under test, any with runc's command line; default: wharf |
+//! | `WHARF_BIN` | wharf's binary; default: the newest in the target directory |
+//! | `WHARF_PAYLOAD` | the payload program; default: the newest in the target directory |
+//! | `WHARF_PATIENCE` | factor on every time limit, for slow machines |
+#![forbid(unsafe_code)]
+
+mod bundle;
+mod container;
+mod find;
+mod host;
+mod leaks;
+mod report;
+mod runtime;
+mod trial;
+
+pub use bundle::Bundle;
+pub use container::Container;
+pub use host::Host;
+pub use leaks::Inventory;
+pub use report::{Ran, Report};
+pub use runtime::{Finished, Runtime};
+pub use serde_json::{Value, json};
+pub use trial::{Feature, Outcome, Stop, main};
+
+/// Fails the trial with a message: what was expected and what was seen.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err($crate::Stop::failed(format!($($message)+)));
+        }
+    };
+}
+
+/// Fails the trial unless both sides are equal.
+#[macro_export]
+macro_rules! ensure_eq {
+    ($seen:expr, $expected:expr) => {
+        $crate::ensure_eq!($seen, $expected, stringify!($seen))
+    };
+    ($seen:expr, $expected:expr, $($what:tt)+) => {{
+        let (seen, expected) = (&$seen, &$expected);
+        if *seen != *expected {
+            return Err($crate::Stop::failed(format!("{}: expected {expected:?}, seen {seen:?}", format!($($what)+))));
+        }
+    }};
+}

@@ -1,0 +1,161 @@
+//! Named trials, one list per feature, and the program that runs them and counts.
+
+use crate::leaks::{self, Inventory};
+use crate::{Host, find, runtime::Runtime};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::mount::{MsFlags, mount};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Why a trial did not pass.
+#[derive(Debug)]
+pub enum Stop {
+    Failed(String),
+    Skipped(String),
+}
+
+impl Stop {
+    pub fn failed(why: impl Into<String>) -> Self {
+        Stop::Failed(why.into())
+    }
+
+    pub fn skipped(why: impl Into<String>) -> Self {
+        Stop::Skipped(why.into())
+    }
+}
+
+impl<E: std::error::Error> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Stop::Failed(error.to_string())
+    }
+}
+
+pub type Outcome = Result<(), Stop>;
+
+type Body = Box<dyn FnOnce(&Host) -> Outcome + Send>;
+
+/// The trials of one feature.
+pub struct Feature {
+    name: &'static str,
+    trials: Vec<(String, Body)>,
+}
+
+impl Feature {
+    pub fn new(name: &'static str) -> Self {
+        Feature { name, trials: Vec::new() }
+    }
+
+    /// Adds a trial; its name is the sentence that it proves.
+    pub fn trial(mut self, sentence: &str, body: impl FnOnce(&Host) -> Outcome + Send + 'static) -> Self {
+        self.trials.push((format!("{}: {sentence}", self.name), Box::new(body)));
+        self
+    }
+}
+
+/// Runs every feature's trials; arguments as `cargo test` hands them on. One at a time: each is followed by a check that
+/// the host is as it was.
+pub fn main(features: Vec<Feature>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let suite = Suite::prepare();
+    let skipped = match &suite {
+        Ok(_) => None,
+        Err(Stop::Skipped(why)) => Some(why.clone()),
+        Err(Stop::Failed(why)) => {
+            eprintln!("the suite cannot begin: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let suite = suite.ok().map(Arc::new);
+    let trials = features.into_iter().flat_map(|feature| feature.trials).map(|(name, body)| {
+        let (suite, skipped) = (suite.clone(), skipped.clone());
+        Trial::ignorable_test(name, move || match (suite, skipped) {
+            (Some(suite), _) => suite.perform(body),
+            (None, why) => Ok(Completion::ignored_with(why.unwrap_or_default())),
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    drop(suite);
+    println!("{} passed, {} failed, {} skipped", conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
+    conclusion.exit_code()
+}
+
+/// What all trials share: the programs, and a tmpfs in a mount namespace of our own.
+struct Suite {
+    runtime: Runtime,
+    payload: PathBuf,
+    dir: PathBuf,
+    count: AtomicU32,
+}
+
+impl Suite {
+    fn prepare() -> Result<Self, Stop> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Stop::skipped("needs root"));
+        }
+        let runtime = Runtime::new(find::runtime().map_err(Stop::failed)?);
+        let payload = find::payload().map_err(Stop::failed)?;
+        let none = None::<&str>;
+        // A private copy of the mount table, then shared like systemd's: a mount that a runtime lets out of its
+        // container's namespace shows up here, and nowhere else on the host.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        let dir = std::env::temp_dir().join(format!("wharf-e2e.{}", std::process::id()));
+        fs::create_dir(&dir)?;
+        mount(Some("wharf-e2e"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none)?;
+        nix::sys::prctl::set_child_subreaper(true)?;
+        Ok(Suite { runtime, payload, dir, count: AtomicU32::new(0) })
+    }
+
+    fn perform(&self, body: Body) -> Result<Completion, Failed> {
+        let tag = format!("e2e{}-{}", std::process::id(), self.count.fetch_add(1, Ordering::Relaxed));
+        let dir = self.dir.join(&tag);
+        let host = Host::new(self.runtime.clone(), self.payload.clone(), dir.clone(), tag.clone())
+            .map_err(|_| Failed::from(format!("make {}", dir.display())))?;
+        let before = Inventory::take(&tag, &host.root());
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(&host)));
+        let outcome = match outcome {
+            Ok(Ok(())) => settle(&before, &tag, &host.root()).map(|()| Completion::Completed),
+            Ok(Err(Stop::Skipped(why))) => settle(&before, &tag, &host.root()).map(|()| Completion::ignored_with(why)),
+            Ok(Err(Stop::Failed(why))) => Err(why),
+            Err(panic) => Err(words(&*panic)),
+        };
+        leaks::sweep(&tag, &dir);
+        let _ = fs::remove_dir_all(&dir);
+        outcome.map_err(Failed::from)
+    }
+}
+
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.dir, nix::mount::MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+/// Gives what was killed a moment to go, then demands the host as it was.
+fn settle(before: &Inventory, tag: &str, root: &Path) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        leaks::reap();
+        let difference = Inventory::take(tag, root).difference(before);
+        if difference.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > Duration::from_secs(2) {
+            return Err(format!("the host is not as before:\n  {}", difference.join("\n  ")));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned()
+}

@@ -1,0 +1,151 @@
+//! Commands that concern processes, memory, signals and the network.
+
+use crate::{Found, Refused, number, say};
+use nix::sys::signal::{SigSet, Signal};
+use serde_json::{Value, json};
+use std::process::Command;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
+    match (verb, args) {
+        ("nothing", []) => Ok(Value::Null),
+        ("say", words) => Ok(json!({ "said": words })),
+        ("complain", words) => {
+            eprintln!("{}", words.join(" "));
+            Ok(Value::Null)
+        }
+        ("exit", [code]) => std::process::exit(number(code)? as i32),
+        ("sleep", []) => {
+            std::thread::sleep(Duration::from_secs(3600));
+            Ok(Value::Null)
+        }
+        ("sleep", [milliseconds]) => {
+            std::thread::sleep(Duration::from_millis(number(milliseconds)? as u64));
+            Ok(Value::Null)
+        }
+        ("wait-signal", []) => wait_signal(),
+        ("wait-file", [path]) => wait_file(path),
+        ("kill-self", [signal]) => {
+            nix::sys::signal::raise(signal_of(signal)?)?;
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(Value::Null)
+        }
+        ("kill", [pid, signal]) => {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(number(pid)? as i32), signal_of(signal)?)?;
+            Ok(Value::Null)
+        }
+        ("alloc", [mebibytes]) => alloc(number(mebibytes)? as usize),
+        ("fork", [count]) => fork(number(count)? as usize),
+        ("spin", [milliseconds]) => spin(number(milliseconds)? as u64),
+        ("spawn", words) if !words.is_empty() => spawn(words),
+        ("syscall", [name, words @ ..]) => syscall(name, words),
+        ("listen", [port]) => {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", port.parse()?))?;
+            Ok(json!({ "listening": listener.local_addr()?.to_string() }))
+        }
+        ("setrlimit", [name, soft, hard]) => setrlimit(name, soft, hard),
+        _ => Err(Refused::Usage(format!("no such command, or wrong number of arguments: {verb} {}", args.join(" ")))),
+    }
+}
+
+fn signal_of(name: &str) -> Result<Signal, Refused> {
+    Ok(Signal::from_str(&format!("SIG{name}"))?)
+}
+
+/// Says that it is ready, waits for any signal, and says which one came. As PID 1 nothing else would be delivered.
+fn wait_signal() -> Found {
+    let all = SigSet::all();
+    all.thread_block()?;
+    say(&json!({ "ready": true }));
+    Ok(json!({ "signal": all.wait()?.as_str() }))
+}
+
+fn wait_file(path: &str) -> Found {
+    let begun = Instant::now();
+    while !std::path::Path::new(path).exists() {
+        if begun.elapsed() > Duration::from_secs(60) {
+            return Err(Refused::Errno(nix::libc::ETIMEDOUT));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(Value::Null)
+}
+
+/// Takes the memory and touches every page; the kernel may kill us for it.
+fn alloc(mebibytes: usize) -> Found {
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..mebibytes {
+        let mut block = vec![0u8; 1 << 20];
+        block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        blocks.push(block);
+    }
+    let sum: usize = blocks.iter().map(|block| block[0] as usize).sum();
+    Ok(json!({ "allocated": sum }))
+}
+
+/// How many children can be made, up to `count`, and what the kernel said to the first that could not.
+fn fork(count: usize) -> Found {
+    let mut children = Vec::new();
+    let mut refused = Value::Null;
+    for _ in 0..count {
+        match Command::new(own_path()).arg("sleep").spawn() {
+            Ok(child) => children.push(child),
+            Err(error) => {
+                refused = json!(crate::errno_name(error.raw_os_error().unwrap_or(0)));
+                break;
+            }
+        }
+    }
+    let made = children.len();
+    for mut child in children {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    Ok(json!({ "made": made, "refused": refused }))
+}
+
+fn spin(milliseconds: u64) -> Found {
+    let begun = Instant::now();
+    let mut turns = 0u64;
+    while begun.elapsed() < Duration::from_millis(milliseconds) {
+        turns = std::hint::black_box(turns + 1);
+    }
+    Ok(json!({ "turns": turns }))
+}
+
+fn spawn(words: &[&str]) -> Found {
+    let out = Command::new(words[0]).args(&words[1..]).output()?;
+    Ok(json!({
+        "code": out.status.code(),
+        "stdout": String::from_utf8_lossy(&out.stdout),
+        "stderr": String::from_utf8_lossy(&out.stderr),
+    }))
+}
+
+fn own_path() -> String {
+    std::env::args().next().unwrap_or_else(|| "/bin/payload".to_owned())
+}
+
+fn syscall(name: &str, words: &[&str]) -> Found {
+    let mut args = [0i64; 5];
+    for (slot, word) in args.iter_mut().zip(words) {
+        *slot = number(word)?;
+    }
+    match wharf_sys::probe::call(name, args) {
+        Some(Ok(result)) => Ok(json!({ "result": result })),
+        Some(Err(errno)) => Err(Refused::Errno(errno)),
+        None => Err(Refused::Usage(format!("unknown system call {name}"))),
+    }
+}
+
+fn setrlimit(name: &str, soft: &str, hard: &str) -> Found {
+    use nix::sys::resource::{Resource, setrlimit};
+    let resource = match name {
+        "nofile" => Resource::RLIMIT_NOFILE,
+        "core" => Resource::RLIMIT_CORE,
+        other => return Err(Refused::Usage(format!("unknown limit {other}"))),
+    };
+    setrlimit(resource, soft.parse()?, hard.parse()?)?;
+    Ok(Value::Null)
+}
