@@ -27,6 +27,37 @@ pub struct Job<'a> {
     pub no_pivot: bool,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// `--systemd-cgroup`: cgroupsPath is `SLICE:PREFIX:NAME`.
+    pub systemd_cgroup: bool,
+    /// Where the caller reads failures; for a backend that hands over by exec, so that it reports there itself.
+    pub log: Option<Log<'a>>,
+    /// The caller starts the container next (`run`): `Draft::create` must return, in every backend.
+    pub then_start: bool,
+}
+
+/// `--log` and `--log-format`.
+#[derive(Clone, Copy, Debug)]
+pub struct Log<'a> {
+    pub file: &'a Path,
+    pub json: bool,
+}
+
+impl<'a> Job<'a> {
+    /// A job without any option.
+    pub fn new(id: &'a ContainerId, bundle: &'a Bundle) -> Self {
+        Job {
+            id,
+            bundle,
+            console_socket: None,
+            pid_file: None,
+            preserve_fds: 0,
+            no_pivot: false,
+            no_new_keyring: false,
+            systemd_cgroup: false,
+            log: None,
+            then_start: false,
+        }
+    }
 }
 
 /// One place where containers run. Every verb after `create` is given the record, which decides.

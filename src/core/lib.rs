@@ -8,7 +8,7 @@ mod id;
 mod lifecycle;
 mod record;
 
-pub use backend::{Backend, Created, Draft, Hold, Job, Supervisor, Unsupported};
+pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupported};
 pub use bundle::Bundle;
 pub use error::{Error, Kind, Result, errno_text};
 pub use id::ContainerId;
