@@ -1,7 +1,7 @@
 //! The host of one trial: its directory, its runtime, its unique names.
 
 use crate::runtime::{Running, Runtime};
-use crate::{Bundle, Container, Finished, Outcome, Ran, Stop};
+use crate::{Bundle, Container, Finished, Outcome, Ran, Report, Stop};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -71,6 +71,16 @@ impl Host {
             Some(0) => Ok(ran),
             _ => Err(Stop::failed(format!("run of {}: {}", bundle.id(), ran.finished))),
         }
+    }
+
+    /// The payload's report, of a run that ended with 0.
+    pub fn report(&self, bundle: &Bundle) -> Result<Report, Stop> {
+        self.run_well(bundle)?.report()
+    }
+
+    /// What the payload's commands printed, one line each, of a run that ended with 0.
+    pub fn lines<const N: usize>(&self, bundle: &Bundle) -> Result<[Report; N], Stop> {
+        self.run_well(bundle)?.all()
     }
 
     /// `create`, which must succeed.

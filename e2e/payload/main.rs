@@ -43,6 +43,10 @@ impl From<std::num::ParseIntError> for Refused {
 
 fn main() {
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if words == ["show"] {
+        report::show();
+        return;
+    }
     let mut wrong = false;
     for command in words.split(|word| word == ";") {
         let Some((verb, args)) = command.split_first() else { continue };
@@ -71,7 +75,6 @@ fn say(line: &Value) {
 fn perform(verb: &str, args: &[&str]) -> Found {
     match verb {
         "report" => Ok(report::everything()),
-        "show" => report::show(),
         _ => match files::perform(verb, args) {
             Some(found) => found,
             None => acts::perform(verb, args),

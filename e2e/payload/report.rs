@@ -1,6 +1,5 @@
 //! Everything a process can learn about itself, from the kernel.
 
-use crate::Found;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -204,7 +203,7 @@ fn keyring() -> Value {
 }
 
 /// The same for a person: what the demo prints.
-pub(crate) fn show() -> Found {
+pub(crate) fn show() {
     let report = everything();
     let word = |pointer: &str| report.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
     println!("pid          {}  (parent {})", report["pid"], report["ppid"]);
@@ -237,6 +236,11 @@ pub(crate) fn show() -> Found {
             println!("  {name:<20} {} / {}", values[0].as_str().unwrap_or("-"), values[1].as_str().unwrap_or("-"));
         }
     }
+    for (what, places) in CGROUP_LIMITS {
+        if let Some(value) = places.iter().find_map(|place| text(place)) {
+            println!("  {what:<20} {value}");
+        }
+    }
     println!("cgroup");
     word("/cgroup").lines().for_each(|line| println!("  {line}"));
     println!("namespaces");
@@ -250,12 +254,17 @@ pub(crate) fn show() -> Found {
         let target = mount["target"].as_str().unwrap_or("-");
         println!("  {target:<24} {:<10} {}", mount["type"].as_str().unwrap_or("-"), join(&mount["options"]));
     }
-    Ok(json!({ "did": "show" }))
 }
 
 fn join(list: &Value) -> String {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
 }
+
+/// Limits of the own cgroup, where a cgroup mount shows them: v2, v1.
+const CGROUP_LIMITS: [(&str, [&str; 2]); 2] = [
+    ("memory (bytes)", ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]),
+    ("processes", ["/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"]),
+];
 
 /// Capabilities in the order of their numbers (linux/capability.h).
 const CAPABILITIES: [&str; 41] = [
