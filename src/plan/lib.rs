@@ -1,1 +1,4 @@
-//! placeholder
+//! Turns a spec into what has to be done, and performs nothing.
+#![forbid(unsafe_code)]
+
+pub mod seccomp;

@@ -250,7 +250,8 @@ fn check_rules(shown: &str, text: &str, room: &Room, faults: &mut Vec<String>) {
 
 fn check_imports(shown: &str, text: &str, room: &Room, rooms: &[Room], packages: &[String], faults: &mut Vec<String>) {
     let code = blank(text);
-    let (body, tests) = code.split_at(code.find("#[cfg(test)]").unwrap_or(code.len()));
+    let tests_from = if shown.contains("/tests/") { Some(0) } else { code.find("#[cfg(test)]") };
+    let (body, tests) = code.split_at(tests_from.unwrap_or(code.len()));
     let name = room.package.unwrap_or(room.path);
     let own = room.package.map(|package| package.replace('-', "_"));
     for (part, testing) in [(body, false), (tests, true)] {
