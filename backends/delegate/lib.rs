@@ -1,1 +1,182 @@
-//! x
+//! Says the same verb to another OCI runtime (crun, runc, any with their command line) and reports its answer as ours.
+//!
+//! `create` becomes the other program by exec, so that no process of ours stands between the engine and the payload, and
+//! the payload is reparented as the engine expects. From then on the other program's own state decides. It keeps that
+//! state in `delegate/` inside the container's state directory, so what is left of it goes with ours.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod child;
+mod create;
+mod memory;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+use answer::Answer;
+use child::{Call, Finished};
+use memory::Memory;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wharf_core::{Backend, ContainerId, Draft, Error, Job, Kind, Record, Result, Status};
+use wharf_sys::libc::{O_DIRECTORY, O_PATH};
+use wharf_sys::procfs::Procfs;
+
+/// Where the other program keeps its state, inside the container's state directory.
+const STATE: &str = "delegate";
+
+/// PATH_MAX of the kernel.
+const LONGEST_PATH: usize = 4096;
+
+/// How long it may take to say what it knows.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long it may take to signal. `start` and `delete` have no limit: hooks run in them, with limits of their own.
+const SIGNAL_TIME: Duration = Duration::from_secs(60);
+
+/// Another OCI runtime on this host.
+#[derive(Debug)]
+pub struct Delegate {
+    name: String,
+    program: PathBuf,
+    answer_time: Duration,
+}
+
+impl Delegate {
+    /// `name` is what `--backend` and the record say; `program` is judged when a container is drafted.
+    pub fn new(name: &str, program: PathBuf) -> Self {
+        Delegate { name: name.to_owned(), program, answer_time: ANSWER_TIME }
+    }
+
+    /// The record decides: the program that created the container, not the one that is configured now.
+    fn call(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Call> {
+        let memory = Memory::of(record)?;
+        Ok(Call::new(&memory.program, &state_root(dir)?).quiet())
+    }
+
+    /// Asks for the state; none means that the program knows no such container.
+    fn ask(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Option<Answer>> {
+        let doing = format!("ask {} for the state of container {}", self.name, record.id);
+        let finished = self.call(record, dir)?.args(["state", &record.id]).capture(&doing, Some(self.answer_time))?;
+        if finished.success {
+            return answer::parse(&doing, &finished.stdout).map(Some);
+        }
+        // Every program words it differently, but each keeps a container in a directory of its name.
+        let known = state_root(dir)?.join(&record.id).symlink_metadata().is_ok();
+        if !known || answer::kind(&finished.stderr) == Kind::NoSuchContainer {
+            return Ok(None);
+        }
+        Err(finished.error(&doing))
+    }
+
+    fn known(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Answer> {
+        if let Some(answer) = self.ask(record, dir)? {
+            return Ok(answer);
+        }
+        // The program is this very process after its exec, and has not got so far yet.
+        if Memory::of(record)?.creator_lives()? {
+            return Ok(Answer { status: Status::Creating, pid: 0 });
+        }
+        Err(Error::new(Kind::NoSuchContainer, format!("container {} does not exist", record.id)))
+    }
+
+    fn succeed(&self, verb: &str, record: &Record, finished: Finished) -> Result<()> {
+        if finished.success {
+            finished.pass_on();
+            return Ok(());
+        }
+        Err(finished.error(&format!("{verb} container {} with {}", record.id, self.name)))
+    }
+}
+
+impl Backend for Delegate {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn draft<'a>(&'a self, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
+        create::judge(self, job)
+    }
+
+    fn status(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Status> {
+        self.known(record, dir).map(|answer| answer.status)
+    }
+
+    fn state(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<(Status, i32)> {
+        self.known(record, dir).map(|answer| (answer.status, answer.pid))
+    }
+
+    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        let doing = format!("start container {} with {}", record.id, self.name);
+        let finished = self.call(record, dir)?.args(["start", &record.id]).pass_through(&doing, None)?;
+        self.succeed("start", record, finished)
+    }
+
+    fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
+        let doing = format!("kill container {} with {}", record.id, self.name);
+        let signal = signal.to_string();
+        let call = self.call(record, dir)?.args(["kill"]).args(all.then_some("--all")).args([&record.id, &signal]);
+        let finished = call.pass_through(&doing, Some(SIGNAL_TIME))?;
+        self.succeed("kill", record, finished)
+    }
+
+    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        let root = state_root(dir)?;
+        // Nothing of the container's name: `create` did not get so far, or an earlier delete did.
+        if root.join(&record.id).symlink_metadata().is_ok() {
+            let doing = format!("delete container {} with {}", record.id, self.name);
+            let call = self.call(record, dir)?.args(["delete", "--force", &record.id]);
+            let finished = call.pass_through(&doing, None)?;
+            if finished.success || answer::kind(&finished.stderr) != Kind::NoSuchContainer {
+                self.succeed("delete", record, finished)?;
+            }
+        }
+        create::remove_state(&root)
+    }
+
+    fn wait(&self, record: &Record) -> Result<i32> {
+        wait::until_end(record)
+    }
+}
+
+/// The path of the other program's state root. The state directory is known by its descriptor; the program needs words.
+fn state_root(dir: BorrowedFd<'_>) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let name = std::ffi::CString::new(dir.as_raw_fd().to_string()).unwrap_or_default();
+    let mut path = vec![0; LONGEST_PATH];
+    let length = Procfs::open()
+        .and_then(|proc| proc.open_file(c"self/fd", O_PATH | O_DIRECTORY))
+        .and_then(|descriptors| wharf_sys::fd::readlinkat(descriptors, &name, &mut path))
+        .map_err(|errno| Error::system("find the path of the state directory", errno as i32))?;
+    path.truncate(length);
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(path)).join(STATE))
+}
+
+fn io(doing: impl Into<String>, error: &std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(errno) => Error::system(doing, errno),
+        None => Error::new(Kind::System, doing).because(error),
+    }
+}
+
+/// The program must be named by an absolute path: what stands first in somebody's PATH is not what was configured.
+fn judge_program(name: &str, program: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let doing = format!("use {} as backend {name}", program.display());
+    if !program.is_absolute() {
+        return Err(Error::invalid(doing).because("the path is not absolute"));
+    }
+    let file = program.metadata().map_err(|error| io(&doing, &error))?;
+    if !file.is_file() {
+        return Err(Error::invalid(doing).because("it is not a regular file"));
+    }
+    let path = std::ffi::CString::new(program.as_os_str().as_bytes())
+        .map_err(|_| Error::invalid(&doing).because("the path holds a NUL byte"))?;
+    wharf_sys::process::may_execute(&path).map_err(|errno| Error::system(doing, errno as i32))
+}
+
+/// Ids were judged before; the record's copy is only words, and becomes a path here.
+fn check_id(record: &Record) -> Result<()> {
+    ContainerId::new(&record.id).map(drop)
+}

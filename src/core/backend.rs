@@ -73,6 +73,11 @@ pub trait Backend {
     /// The truth about the container, from the kernel.
     fn status(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Status>;
 
+    /// The status and the pid that engines see, for `state` and `list`. A backend whose records hold no pid asks.
+    fn state(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<(Status, i32)> {
+        Ok((self.status(record, dir)?, record.engine_pid))
+    }
+
     /// Lets the waiting payload run; returns when it has been executed, and its poststart hooks have run.
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
 

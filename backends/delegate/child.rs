@@ -1,0 +1,170 @@
+//! Runs the other program: by its absolute path, in an environment of our own, with a limit on time and on words.
+
+use crate::{answer, io};
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use wharf_core::{Error, Kind, Result};
+
+/// More than any state or error has; what comes after it is read and dropped.
+const MOST_WORDS: usize = 1 << 20;
+
+/// What is still in a pipe when its writer has ended comes at once. Somebody who inherited it may keep it open for ever.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Handed on where the caller has them: an ordinary user's runtime directory, and the way to the user's systemd.
+const HANDED_ON: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
+
+/// One call of the other program, being put together.
+pub(crate) struct Call {
+    command: Command,
+}
+
+/// How a call ended, and what was said.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) success: bool,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+    status: ExitStatus,
+}
+
+impl Call {
+    pub(crate) fn new(program: &Path, root: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", PATH);
+        command.envs(HANDED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.arg("--root").arg(root);
+        Call { command }
+    }
+
+    /// Failures go to stderr only, in plain words: without any log, runc writes log lines there.
+    pub(crate) fn quiet(self) -> Self {
+        self.log(Path::new("/dev/null"), false)
+    }
+
+    /// Where the program writes its failures; runc repeats them on stderr.
+    pub(crate) fn log(mut self, file: &Path, json: bool) -> Self {
+        self.command.arg("--log").arg(file).args(["--log-format", if json { "json" } else { "text" }]);
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn into_command(self) -> Command {
+        self.command
+    }
+
+    /// Runs it apart from us, with both its outputs kept.
+    pub(crate) fn capture(mut self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.finish(doing, limit)
+    }
+
+    /// Runs it with our own stdin and stdout; only its errors are kept.
+    pub(crate) fn pass_through(mut self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
+        self.command.stderr(Stdio::piped());
+        self.finish(doing, limit)
+    }
+
+    fn finish(mut self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
+        keep_only(0).map_err(|error| error.during(doing))?;
+        let mut child = self.command.spawn().map_err(|error| io(doing, &error))?;
+        let stdout = child.stdout.take().map(listen);
+        let stderr = child.stderr.take().map(listen);
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        // Both pipes end when the program does, and nearly always nobody else has them: no need to poll until then.
+        let early = |words: &Option<Receiver<Vec<u8>>>| match (words, deadline) {
+            (Some(words), Some(deadline)) => {
+                words.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+            }
+            (_, _) => None,
+        };
+        let (mut out, mut err) = (early(&stdout), early(&stderr));
+        let status = end(&mut child, deadline).map_err(|error| io(doing, &error))?;
+        let late = |words: Option<Receiver<Vec<u8>>>| words.and_then(|words| words.recv_timeout(LAST_WORDS).ok());
+        out = out.or_else(|| late(stdout));
+        err = err.or_else(|| late(stderr));
+        let Some(status) = status else {
+            let limit = limit.unwrap_or_default();
+            return Err(Error::new(Kind::System, doing).because(format!("it did not answer within {limit:?}")));
+        };
+        Ok(Finished {
+            success: status.success(),
+            stdout: out.unwrap_or_default(),
+            stderr: String::from_utf8_lossy(&err.unwrap_or_default()).into_owned(),
+            status,
+        })
+    }
+}
+
+impl Finished {
+    /// The program's own words are the cause, unchanged: it speaks the words that engines match.
+    pub(crate) fn error(&self, doing: &str) -> Error {
+        use std::os::unix::process::ExitStatusExt;
+        let error = Error::new(answer::kind(&self.stderr), doing);
+        match (answer::cause(&self.stderr), self.status.signal()) {
+            (Some(cause), _) => error.because(cause),
+            (None, Some(signal)) => error.because(format!("it was killed by signal {signal}")),
+            (None, None) => error
+                .because(format!("it ended with status {} and said nothing", self.status.code().unwrap_or_default())),
+        }
+    }
+
+    /// Warnings of a call that succeeded.
+    pub(crate) fn pass_on(&self) {
+        let _ = std::io::stderr().write_all(self.stderr.as_bytes());
+    }
+}
+
+/// Everything above stdio and the `preserved` descriptors after it is closed by the exec, whoever opened it.
+pub(crate) fn keep_only(preserved: u32) -> std::result::Result<(), Unclosed> {
+    wharf_sys::fd::close_range(preserved.saturating_add(3), u32::MAX, true).map_err(Unclosed)
+}
+
+/// close_range(2) failed.
+pub(crate) struct Unclosed(wharf_sys::Errno);
+
+impl Unclosed {
+    pub(crate) fn during(self, doing: &str) -> Error {
+        Error::system(format!("{doing}: close inherited files"), self.0 as i32)
+    }
+}
+
+/// Reads to the end on a thread of its own, which ends with this process if it must.
+fn listen(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut words = Vec::new();
+        let _ = pipe.by_ref().take(MOST_WORDS as u64).read_to_end(&mut words);
+        let _ = sender.send(words);
+        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+    });
+    receiver
+}
+
+/// Waits for its end; none when it had to be killed at the deadline.
+fn end(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<Option<ExitStatus>> {
+    let Some(deadline) = deadline else { return child.wait().map(Some) };
+    let mut pause = Duration::from_micros(100);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,180 @@
+//! `create`: judged here, done by the other program.
+
+use crate::child::{Call, keep_only};
+use crate::memory::{Memory, identify, text};
+use crate::{Delegate, STATE, answer, io, judge_program, state_root};
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wharf_core::{CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, Result, Supervisor};
+
+pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
+    judge_program(&delegate.name, &delegate.program)?;
+    text(&delegate.name, &delegate.program)?;
+    let memory = Memory::new(&delegate.program)?;
+    Ok(Box::new(Delegated { delegate, job, memory }))
+}
+
+struct Delegated<'a> {
+    delegate: &'a Delegate,
+    job: Job<'a>,
+    memory: Memory,
+}
+
+impl Draft for Delegated<'_> {
+    /// Hooks and cgroup stay empty: the program runs its hooks and removes its cgroup itself.
+    fn describe(&self, record: &mut Record) {
+        if let Some(root) = self.job.bundle.spec.root() {
+            record.rootfs = self.job.bundle.dir.join(root.path()).display().to_string();
+        }
+        record.private = self.memory.value();
+    }
+
+    fn create(self: Box<Self>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
+        let root = state_root(dir)?;
+        let doing = format!("create container {} with {}", self.job.id, self.delegate.name);
+        wharf_sys::fd::mkdirat(dir, c"delegate", 0o700)
+            .map_err(|errno| Error::system(format!("{doing}: make {}", root.display()), errno as i32))?;
+        if self.job.then_start {
+            return self.as_child(&doing, root, dir, record);
+        }
+        let failed = self.become_the_program(&doing, &root);
+        // It is this failure that the caller must hear of.
+        let _ = remove_state(&root);
+        Err(failed)
+    }
+}
+
+impl Delegated<'_> {
+    /// Returns only when it failed.
+    fn become_the_program(&self, doing: &str, root: &Path) -> Error {
+        if let Err(unclosed) = keep_only(self.job.preserve_fds) {
+            return unclosed.during(doing);
+        }
+        io(doing, &command(self.delegate, &self.job, root).exec())
+    }
+
+    /// For `run`: the payload becomes our child when the program has ended, so that we can wait for it.
+    fn as_child(&self, doing: &str, root: PathBuf, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
+        let system = |what: &str, errno: wharf_sys::Errno| Error::system(format!("{doing}: {what}"), errno as i32);
+        wharf_sys::credentials::set_subreaper().map_err(|errno| system("adopt the payload", errno))?;
+        // stderr is the payload's and may not be a pipe of ours, so the cause of a failure comes by a log.
+        let log = root.with_extension("log");
+        let call = Call::new(&self.delegate.program, &root).log(&log, true);
+        keep_only(self.job.preserve_fds).map_err(|unclosed| unclosed.during(doing))?;
+        // The verb writes the pid file of a `create` that returns.
+        let job = Job { pid_file: None, ..self.job };
+        let status = arguments(call, &job).status().map_err(|error| io(doing, &error));
+        let undo = Undo { program: self.delegate.program.clone(), root, id: record.id.clone(), released: false };
+        let status = status?;
+        let words = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
+        if !status.success() {
+            let cause = logged(&words).unwrap_or_else(|| format!("it ended with {status}"));
+            return Err(Error::new(answer::kind(&cause), doing).because(cause));
+        }
+        let pid = self.delegate.ask(record, dir)?.map_or(0, |answer| answer.pid);
+        let init = if pid > 0 { identify(pid)? } else { None };
+        let init = init.ok_or_else(|| {
+            Error::new(Kind::System, doing).because("the payload's process ended before it was started")
+        })?;
+        Ok(Created {
+            engine_pid: pid,
+            init,
+            cgroup: CgroupPaths::default(),
+            supervisor: Supervisor::Engine,
+            private: self.memory.value(),
+            hold: Box::new(undo),
+        })
+    }
+}
+
+/// The exec that `create` is.
+pub(crate) fn command(delegate: &Delegate, job: &Job<'_>, root: &Path) -> Command {
+    let call = Call::new(&delegate.program, root);
+    let call = match job.log {
+        Some(log) => call.log(log.file, log.json),
+        None => call.quiet(),
+    };
+    arguments(call, job)
+}
+
+fn arguments(mut call: Call, job: &Job<'_>) -> Command {
+    if job.systemd_cgroup {
+        call = call.args(["--systemd-cgroup"]);
+    }
+    call = call.args(["create", "--bundle"]).args([&job.bundle.dir]);
+    if let Some(file) = job.pid_file {
+        call = call.args(["--pid-file"]).args([file]);
+    }
+    if let Some(socket) = job.console_socket {
+        call = call.args(["--console-socket"]).args([socket]);
+    }
+    if job.preserve_fds > 0 {
+        call = call.args(["--preserve-fds", &job.preserve_fds.to_string()]);
+    }
+    call.args(job.no_pivot.then_some("--no-pivot"))
+        .args(job.no_new_keyring.then_some("--no-new-keyring"))
+        .args([job.id.as_str()])
+        .into_command()
+}
+
+/// Takes the container away again, unless it is released.
+struct Undo {
+    program: PathBuf,
+    root: PathBuf,
+    id: String,
+    released: bool,
+}
+
+impl Hold for Undo {
+    fn release(mut self: Box<Self>) -> Result<()> {
+        self.released = true;
+        Ok(())
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        if self.root.join(&self.id).symlink_metadata().is_ok() {
+            let call = Call::new(&self.program, &self.root).quiet().args(["delete", "--force", &self.id]);
+            let _ = call.capture("undo", None);
+        }
+        let _ = remove_state(&self.root);
+    }
+}
+
+/// The cause in the program's log of JSON lines: what its last error says.
+fn logged(words: &str) -> Option<String> {
+    let line = words.lines().rfind(|line| line.contains("\"error\"") || line.contains("\"fatal\""))?;
+    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(value.get("msg")?.as_str()?.to_owned())
+}
+
+/// Removes what the program left of its own state. The directory is ours, mode 0700, so nobody exchanges its parts.
+pub(crate) fn remove_state(root: &Path) -> Result<()> {
+    debug_assert!(root.ends_with(STATE));
+    match std::fs::remove_dir_all(root) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io(format!("remove {}", root.display()), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::logged;
+
+    #[test]
+    fn the_last_error_of_a_log_is_the_cause() {
+        let log =
+            "{\"level\":\"warning\",\"msg\":\"w\"}\n{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\",\"time\":\"x\"}\n";
+        assert_eq!(logged(log).as_deref(), Some("a \"b\""));
+        assert_eq!(logged("garbage"), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! What a delegate's container is remembered by, in the record's private part.
+
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use wharf_core::{Error, Kind, Process, Record, Result};
+use wharf_sys::procfs::Procfs;
+
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) program: PathBuf,
+    /// The process that becomes the program's `create`. While it lives, a container that is not yet known is not lost.
+    creator: Option<Process>,
+}
+
+impl Memory {
+    /// The memory of a container that this process is about to create.
+    pub(crate) fn new(program: &Path) -> Result<Self> {
+        let pid = wharf_sys::process::pid();
+        Ok(Memory { program: program.to_owned(), creator: identify(pid)? })
+    }
+
+    pub(crate) fn value(&self) -> serde_json::Value {
+        // A program's path that is no text was refused before.
+        json!({ "program": self.program.to_str(), "creator": self.creator })
+    }
+
+    pub(crate) fn of(record: &Record) -> Result<Self> {
+        crate::check_id(record)?;
+        let broken = |what: &str| {
+            Error::invalid(format!("record of container {}", record.id)).because(format!("private/{what} is missing"))
+        };
+        let program = record.private.get("program").and_then(|value| value.as_str()).ok_or(broken("program"))?;
+        let creator = record.private.get("creator").cloned().unwrap_or_default();
+        let creator = serde_json::from_value(creator).map_err(|error| broken("creator").because(error))?;
+        Ok(Memory { program: PathBuf::from(program), creator })
+    }
+
+    pub(crate) fn creator_lives(&self) -> Result<bool> {
+        let Some(creator) = &self.creator else { return Ok(false) };
+        Ok(identify(creator.pid)?.as_ref() == Some(creator))
+    }
+}
+
+/// The process `pid` as it can be recognized later; none when there is no such process.
+pub(crate) fn identify(pid: i32) -> Result<Option<Process>> {
+    let failed = |errno: wharf_sys::Errno| Error::system(format!("identify process {pid}"), errno as i32);
+    let proc = Procfs::open().map_err(failed)?;
+    match proc.start_time(pid) {
+        Ok(start_time) => {
+            let boot_id = proc.boot_id().map_err(failed)?;
+            Ok(Some(Process { pid, start_time, boot_id, pidfd_inode: 0 }))
+        }
+        Err(wharf_sys::Errno::ENOENT | wharf_sys::Errno::ESRCH) => Ok(None),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// A path that can be written into the record.
+pub(crate) fn text<'a>(name: &str, program: &'a Path) -> Result<&'a str> {
+    program.to_str().ok_or_else(|| {
+        Error::new(Kind::Invalid, format!("use {} as backend {name}", program.display()))
+            .because("the path is not UTF-8, so it cannot be recorded")
+    })
+}
