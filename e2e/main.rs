@@ -1,8 +1,30 @@
 //! The end-to-end suite: one file per feature, each effect read from inside a container.
 #![forbid(unsafe_code)]
 
+mod annotations;
+mod capabilities;
+mod domainname;
 mod hostname;
+mod inherited;
+mod no_new_privileges;
+mod oom_score_adj;
+mod process;
+mod rlimits;
+mod root;
+mod user;
 
 fn main() -> std::process::ExitCode {
-    harness::main(vec![hostname::trials()])
+    harness::main(vec![
+        process::trials(),
+        user::trials(),
+        capabilities::trials(),
+        rlimits::trials(),
+        no_new_privileges::trials(),
+        oom_score_adj::trials(),
+        root::trials(),
+        hostname::trials(),
+        domainname::trials(),
+        annotations::trials(),
+        inherited::trials(),
+    ])
 }

@@ -40,12 +40,16 @@ macro_rules! ensure {
 #[macro_export]
 macro_rules! ensure_eq {
     ($seen:expr, $expected:expr) => {
-        $crate::ensure_eq!($seen, $expected, stringify!($seen))
+        $crate::ensure_eq!($seen, $expected, "{}", stringify!($seen))
     };
-    ($seen:expr, $expected:expr, $($what:tt)+) => {{
-        let (seen, expected) = (&$seen, &$expected);
-        if *seen != *expected {
-            return Err($crate::Stop::failed(format!("{}: expected {expected:?}, seen {seen:?}", format!($($what)+))));
+    ($seen:expr, $expected:expr, $($what:tt)+) => {
+        match (&$seen, &$expected) {
+            (seen, expected) => {
+                if *seen != *expected {
+                    let what = format!($($what)+);
+                    return Err($crate::Stop::failed(format!("{what}: expected {expected:?}, seen {seen:?}")));
+                }
+            }
         }
-    }};
+    };
 }
