@@ -6,11 +6,17 @@ mod capabilities;
 mod domainname;
 mod hostname;
 mod inherited;
+mod masked_paths;
+mod mount_options;
+mod mount_targets;
+mod mount_types;
 mod no_new_privileges;
 mod oom_score_adj;
 mod process;
+mod readonly_paths;
 mod rlimits;
 mod root;
+mod rootfs_propagation;
 mod user;
 
 fn main() -> std::process::ExitCode {
@@ -26,5 +32,11 @@ fn main() -> std::process::ExitCode {
         domainname::trials(),
         annotations::trials(),
         inherited::trials(),
+        mount_types::trials(),
+        mount_options::trials(),
+        mount_targets::trials(),
+        rootfs_propagation::trials(),
+        masked_paths::trials(),
+        readonly_paths::trials(),
     ])
 }
