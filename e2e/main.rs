@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod annotations;
+mod attack;
 mod capabilities;
 mod domainname;
 mod hostname;
@@ -38,5 +39,6 @@ fn main() -> std::process::ExitCode {
         rootfs_propagation::trials(),
         masked_paths::trials(),
         readonly_paths::trials(),
+        attack::trials(),
     ])
 }
