@@ -19,6 +19,8 @@ pub struct Job<'a> {
     pub bundle: &'a Bundle,
     /// `--console-socket`
     pub console_socket: Option<&'a Path>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<&'a Path>,
     /// `--pid-file`; whoever execs another runtime hands it on, the verb writes it otherwise.
     pub pid_file: Option<&'a Path>,
     /// `--preserve-fds`: how many descriptors from 3 on the payload inherits.
@@ -49,6 +51,7 @@ impl<'a> Job<'a> {
             id,
             bundle,
             console_socket: None,
+            pidfd_socket: None,
             pid_file: None,
             preserve_fds: 0,
             no_pivot: false,

@@ -5,6 +5,7 @@ mod backend;
 mod bundle;
 mod error;
 mod id;
+mod level;
 mod lifecycle;
 mod record;
 
@@ -12,5 +13,6 @@ pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupport
 pub use bundle::Bundle;
 pub use error::{Error, Kind, Result, errno_text};
 pub use id::ContainerId;
+pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
-pub use record::{CgroupPaths, HierarchyPath, HookEntry, Process, RECORD_VERSION, Record};
+pub use record::{CgroupPaths, HookEntry, Process, RECORD_VERSION, Record};

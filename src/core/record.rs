@@ -18,6 +18,9 @@ pub struct Record {
     /// Absolute path of the root file system.
     pub rootfs: String,
     pub backend: String,
+    /// Why that backend was chosen.
+    #[serde(default)]
+    pub route: String,
     /// Who called `create`.
     pub owner: u32,
     /// When `create` began, RFC 3339 in UTC.
@@ -59,18 +62,6 @@ pub struct CgroupPaths {
     /// Which one freezes all of it.
     pub freezer: String,
     /// How many levels, counted from the leaf, were made by us and are ours to remove.
-    pub made: u32,
-    /// The hierarchies of cgroup v1 where path or levels differ from `payload` and `made`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub apart: Vec<HierarchyPath>,
-}
-
-/// A container's cgroup in one hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HierarchyPath {
-    pub mount_point: String,
-    /// Below the mount point.
-    pub path: String,
     pub made: u32,
 }
 

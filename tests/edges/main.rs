@@ -70,7 +70,7 @@ const ROOMS: &[Room] = &[
     room("e2e/payload", "wharf-payload", &["wharf-sys", "nix", "serde_json"]),
     module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
     module("src/route", &["wharf-core"]),
-    module("src/cli", &["wharf-core", "clap"]),
+    module("src/cli", &["wharf-core", "clap", "serde", "serde_json"]),
     module("src/report", &["wharf-core", "oci-spec", "serde", "serde_json"]),
     module(
         "src/verbs",

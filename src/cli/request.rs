@@ -1,0 +1,56 @@
+//! What was asked for: complete when made, never filled in later.
+
+use std::path::PathBuf;
+use wharf_core::{ContainerId, Level};
+
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Directory of the records, absolute.
+    pub(crate) root: PathBuf,
+    /// `--backend`
+    pub(crate) backend: Option<String>,
+    /// `--systemd-cgroup`
+    pub(crate) systemd_cgroup: bool,
+    pub(crate) action: Action,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Create(Create),
+    Start { id: ContainerId },
+    State { id: ContainerId },
+    Kill { id: ContainerId, signal: i32, all: bool },
+    Delete { id: ContainerId, force: bool },
+    Run { create: Create, detach: bool, keep: bool },
+    List { format: ListFormat, quiet: bool },
+    Spec { bundle: PathBuf, rootless: bool },
+    Features,
+}
+
+/// What `create` and `run` are told. Paths are as given, relative to the working directory.
+#[derive(Debug)]
+pub(crate) struct Create {
+    pub(crate) id: ContainerId,
+    pub(crate) bundle: PathBuf,
+    pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) preserve_fds: u32,
+    pub(crate) no_pivot: bool,
+    pub(crate) no_new_keyring: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListFormat {
+    Table,
+    Json,
+}
+
+/// Where and how failures are logged; known even when the rest of the command line is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogOptions {
+    pub(crate) file: Option<PathBuf>,
+    /// `--log-format json`
+    pub(crate) json: bool,
+    pub(crate) level: Level,
+}

@@ -1,0 +1,107 @@
+//! Turns matched words into what they mean, once.
+
+use super::config;
+use super::request::{Action, Create, ListFormat, LogOptions, Request};
+use super::{Caller, signal};
+use clap::ArgMatches;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use wharf_core::{ContainerId, Error, Kind, Result};
+
+/// The log options are completed from the configuration.
+pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOptions) -> Result<Request> {
+    let config = config::read(path(matches, "config").as_deref())?;
+    let typed = |name: &str| matches.contains_id(name) && matches.value_source(name).is_some();
+    if log.file.is_none() {
+        log.file = config.log;
+    }
+    if let (Some(format), false) = (config.log_format, typed("log-format")) {
+        log.json = format == config::LogFormat::Json;
+    }
+    if let (Some(level), false, false) = (config.log_level, typed("log-level"), matches.get_flag("debug")) {
+        log.level = level;
+    }
+    if matches.contains_id("criu") {
+        return Err(Error::unsupported("--criu").because("is not supported yet"));
+    }
+    let Some((verb, words)) = matches.subcommand() else {
+        return Err(Error::new(Kind::Usage, "no verb is given"));
+    };
+    let action = action(verb, words)?;
+    Ok(Request {
+        root: root(path(matches, "root").or(config.root), caller)?,
+        backend: matches.get_one::<String>("backend").cloned().or(config.backend),
+        systemd_cgroup: matches.get_flag("systemd-cgroup"),
+        action,
+    })
+}
+
+fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
+    Ok(match verb {
+        "create" => Action::Create(create(words)?),
+        "run" => Action::Run { create: create(words)?, detach: words.get_flag("detach"), keep: words.get_flag("keep") },
+        "start" => Action::Start { id: id(words)? },
+        "state" => Action::State { id: id(words)? },
+        "kill" => Action::Kill {
+            id: id(words)?,
+            signal: match words.get_one::<String>("signal") {
+                Some(text) => signal::parse(text)?,
+                None => signal::TERM,
+            },
+            all: words.get_flag("all"),
+        },
+        "delete" => Action::Delete { id: id(words)?, force: words.get_flag("force") },
+        "list" => Action::List {
+            format: match words.get_one::<String>("format").map(String::as_str) {
+                Some("json") => ListFormat::Json,
+                _ => ListFormat::Table,
+            },
+            quiet: words.get_flag("quiet"),
+        },
+        "spec" => Action::Spec {
+            bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
+            rootless: words.get_flag("rootless"),
+        },
+        "features" => Action::Features,
+        other => return Err(Error::new(Kind::Usage, format!("unknown verb {other:?}"))),
+    })
+}
+
+fn create(words: &ArgMatches) -> Result<Create> {
+    Ok(Create {
+        id: id(words)?,
+        bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
+        console_socket: path(words, "console-socket"),
+        pidfd_socket: path(words, "pidfd-socket"),
+        pid_file: path(words, "pid-file"),
+        preserve_fds: words.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
+        no_pivot: words.get_flag("no-pivot"),
+        no_new_keyring: words.get_flag("no-new-keyring"),
+    })
+}
+
+fn id(words: &ArgMatches) -> Result<ContainerId> {
+    ContainerId::new(words.get_one::<String>("container-id").map_or("", String::as_str))
+}
+
+/// An empty path counts as not given: engines pass `--console-socket ""`.
+fn path(words: &ArgMatches, name: &str) -> Option<PathBuf> {
+    words.get_one::<OsString>(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn root(named: Option<PathBuf>, caller: &Caller) -> Result<PathBuf> {
+    let path = match named {
+        Some(path) => path,
+        None if caller.uid == 0 => return Ok(PathBuf::from("/run/wharf")),
+        None => match caller.runtime_dir.as_deref().map(Path::new).filter(|dir| dir.is_absolute()) {
+            Some(dir) => return Ok(dir.join("wharf")),
+            None => {
+                return Err(Error::new(Kind::Usage, "choose the directory of the records")
+                    .because("XDG_RUNTIME_DIR is not set")
+                    .hint("give --root"));
+            }
+        },
+    };
+    std::path::absolute(&path)
+        .map_err(|error| Error::new(Kind::System, format!("resolve --root {}", path.display())).because(error))
+}

@@ -1,0 +1,154 @@
+//! The words of the command line, as data: parsing, help and the scan for the verb read the same table.
+
+/// One option. Without a value name it is a switch.
+#[derive(Debug)]
+pub(super) struct Opt {
+    pub(super) long: &'static str,
+    pub(super) short: Option<char>,
+    pub(super) value: Option<&'static str>,
+    /// The only values allowed; empty means any.
+    pub(super) among: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+/// One verb and what may follow it.
+#[derive(Debug)]
+pub(super) struct Words {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) opts: &'static [&'static [Opt]],
+    pub(super) operands: &'static [Operand],
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operand {
+    pub(super) name: &'static str,
+    pub(super) required: bool,
+    pub(super) help: &'static str,
+}
+
+const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Opt {
+    Opt { long, short, value: None, among: &[], help }
+}
+
+const fn value(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Opt {
+    Opt { long, short, value: Some(value), among: &[], help }
+}
+
+const fn choice(
+    long: &'static str,
+    short: Option<char>,
+    name: &'static str,
+    among: &'static [&'static str],
+    help: &'static str,
+) -> Opt {
+    Opt { long, short, value: Some(name), among, help }
+}
+
+const ID: Operand = Operand { name: "container-id", required: true, help: "Name of the container" };
+const SIGNAL: Operand =
+    Operand { name: "signal", required: false, help: "Name or number of the signal [default: SIGTERM]" };
+
+/// Options before the verb.
+pub(super) const GLOBALS: &[Opt] = &[
+    value("root", None, "DIR", "Directory of the containers' records [default: /run/wharf or $XDG_RUNTIME_DIR/wharf]"),
+    value("backend", None, "NAME", "Where create and run put the container: native, crun, runc or an absolute path"),
+    value("log", None, "FILE", "Append the log to FILE instead of writing it to stderr"),
+    choice("log-format", None, "FORMAT", &["text", "json"], "Form of the log [default: text]"),
+    choice(
+        "log-level",
+        None,
+        "LEVEL",
+        &["error", "warn", "warning", "info", "debug"],
+        "What is logged [default: error]",
+    ),
+    switch("debug", None, "Same as --log-level debug"),
+    value("config", None, "FILE", "Defaults for these options [default: /etc/wharf/config.json, where it exists]"),
+    choice(
+        "rootless",
+        None,
+        "WHEN",
+        &["true", "false", "auto"],
+        "Accepted for engines that pass it; it changes nothing yet",
+    ),
+    switch("systemd-cgroup", None, "Let systemd make the cgroup (not supported yet)"),
+    value("criu", None, "PATH", "Path of criu (not supported yet)"),
+    switch("version", Some('v'), "Print the version"),
+];
+
+const CREATE: &[Opt] = &[
+    value("bundle", Some('b'), "DIR", "Directory of config.json [default: the working directory]"),
+    value("console-socket", None, "PATH", "Unix socket that receives the terminal's master end"),
+    value("pidfd-socket", None, "PATH", "Unix socket that receives a pidfd of the container's init"),
+    value("pid-file", None, "FILE", "File to write the process id to"),
+    switch("no-pivot", None, "Enter the root file system without pivot_root(2), for a root on a ramdisk"),
+    switch("no-new-keyring", None, "Keep the caller's session keyring"),
+    value("preserve-fds", None, "N", "Pass on N descriptors from number 3 on [default: 0]"),
+];
+
+const RUN: &[Opt] = &[
+    switch("detach", Some('d'), "Return when the container has started"),
+    switch("keep", None, "Do not delete the container when it has ended"),
+    switch("no-subreaper", None, "Do not adopt orphaned processes (wharf never does)"),
+];
+
+/// Every verb, in the order of help.
+pub(super) const VERBS: &[Words] = &[
+    Words { name: "create", about: "Make a container that waits to be started", opts: &[CREATE], operands: &[ID] },
+    Words { name: "start", about: "Let a created container run its process", opts: &[], operands: &[ID] },
+    Words { name: "state", about: "Print a container's state as JSON", opts: &[], operands: &[ID] },
+    Words {
+        name: "kill",
+        about: "Send a signal to a container's init process",
+        opts: &[&[switch("all", Some('a'), "Signal every process of the container")]],
+        operands: &[ID, SIGNAL],
+    },
+    Words {
+        name: "delete",
+        about: "Remove all that a stopped container holds",
+        opts: &[&[switch("force", Some('f'), "Kill it first; succeed where there is none")]],
+        operands: &[ID],
+    },
+    Words {
+        name: "run",
+        about: "Create and start a container, and wait for it",
+        opts: &[CREATE, RUN],
+        operands: &[ID],
+    },
+    Words {
+        name: "list",
+        about: "List the containers below --root",
+        opts: &[&[
+            choice("format", Some('f'), "FORMAT", &["table", "json"], "Form of the list [default: table]"),
+            switch("quiet", Some('q'), "Print only the ids"),
+        ]],
+        operands: &[],
+    },
+    Words {
+        name: "spec",
+        about: "Write a config.json to begin with",
+        opts: &[&[
+            value("bundle", Some('b'), "DIR", "Where to write it [default: the working directory]"),
+            switch("rootless", None, "For a container of an ordinary user"),
+        ]],
+        operands: &[],
+    },
+    Words { name: "features", about: "Print what wharf supports as JSON", opts: &[], operands: &[] },
+];
+
+/// Verbs of other runtimes that are known and refused by name.
+pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "pause", "ps", "restore", "resume", "update"];
+
+pub(super) fn global(long: &str) -> Option<&'static Opt> {
+    GLOBALS.iter().find(|opt| opt.long == long)
+}
+
+pub(super) fn verb(name: &str) -> Option<&'static Words> {
+    VERBS.iter().find(|words| words.name == name)
+}
+
+impl Words {
+    pub(super) fn opt(&self, long: &str) -> Option<&'static Opt> {
+        self.opts.iter().flat_map(|opts| opts.iter()).find(|opt| opt.long == long)
+    }
+}

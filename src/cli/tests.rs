@@ -1,0 +1,208 @@
+//! Command lines of every engine and of people, and what they come to.
+
+use super::*;
+
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
+}
+
+fn typed(line: &str) -> (LogOptions, Result<Asked>) {
+    parse(words(line), &Caller { uid: 0, runtime_dir: None })
+}
+
+fn request(line: &str) -> Request {
+    match typed(line).1 {
+        Ok(Asked::Request(request)) => *request,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn error(line: &str) -> Error {
+    typed(line).1.expect_err(line)
+}
+
+fn text(line: &str) -> String {
+    match typed(line).1 {
+        Ok(Asked::Help(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+#[test]
+fn conmon_creates_with_its_own_and_the_engines_options() {
+    let line = format!(
+        "--log-format=json --log=/l --root=/r create --no-pivot --no-new-keyring --preserve-fds 2 --bundle /b \
+         --pid-file /p --console-socket /s {HEX}"
+    );
+    let (log, _) = typed(&line);
+    assert_eq!(log, LogOptions { file: Some("/l".into()), json: true, level: Level::Error });
+    let request = request(&line);
+    assert_eq!(request.root, std::path::Path::new("/r"));
+    let Action::Create(create) = request.action else { panic!() };
+    assert_eq!(create.id.as_str(), HEX);
+    assert_eq!(create.bundle, std::path::Path::new("/b"));
+    assert_eq!(create.pid_file.as_deref(), Some(std::path::Path::new("/p")));
+    assert_eq!(create.console_socket.as_deref(), Some(std::path::Path::new("/s")));
+    assert_eq!(create.pidfd_socket, None);
+    assert_eq!(create.preserve_fds, 2);
+    assert!(create.no_pivot && create.no_new_keyring);
+}
+
+#[test]
+fn both_forms_of_a_value_and_any_order_mean_the_same() {
+    for line in [
+        "--root=/r --log=/l create --bundle=/b --pid-file=/p c",
+        "--root /r --log /l create --bundle /b --pid-file /p c",
+        "--root=/r --log /l create -b /b c --pid-file /p",
+        "--root /r --log=/l create c -b/b --pid-file=/p",
+        "--root /x --root=/r --log /l create -b=/b --pid-file /p -- c",
+    ] {
+        let request = request(line);
+        assert_eq!(request.root, std::path::Path::new("/r"), "{line}");
+        let Action::Create(create) = request.action else { panic!("{line}") };
+        assert_eq!((create.id.as_str(), create.bundle.to_str()), ("c", Some("/b")), "{line}");
+        assert_eq!(create.pid_file.as_deref(), Some(std::path::Path::new("/p")), "{line}");
+        assert_eq!(typed(line).0.file.as_deref(), Some(std::path::Path::new("/l")), "{line}");
+    }
+}
+
+#[test]
+fn every_call_of_the_engines_for_these_verbs_is_understood() {
+    for line in [
+        "start c",
+        "kill c 9",
+        "kill --all c 15",
+        "kill c KILL --all",
+        "delete c",
+        "delete --force c",
+        "state c",
+        "features",
+        "--root /r --log /l --log-format json --debug --rootless=auto create --bundle /b --pid-file /p --pidfd-socket /s c",
+        "--root /r --log /l --log-format json start c",
+        "--root /r --log /l --log-format json list --format=json",
+        "--root=/r --rootless true state c",
+        "--log-level debug state c",
+        "--log-level warning state c",
+        "--debug=true state c",
+        "--debug=false state c",
+        "list -q",
+        "list -f json",
+        "run c",
+        "run --detach --keep --no-subreaper -b . c",
+        "run -d c",
+        "spec",
+        "spec --rootless -b /b",
+        "--backend crun create c",
+        "--backend=/usr/bin/crun run c",
+        "--systemd-cgroup kill c 9",
+    ] {
+        request(line);
+    }
+}
+
+#[test]
+fn switches_take_gos_values() {
+    let level = |line| typed(line).0.level;
+    assert_eq!(level("--debug state c"), Level::Debug);
+    assert_eq!(level("--debug=false state c"), Level::Error);
+    assert_eq!(level("--debug --log-level info state c"), Level::Debug);
+    let Action::Delete { force, .. } = request("delete --force=true c").action else { panic!() };
+    assert!(force);
+    let Action::Delete { force, .. } = request("delete c --force=false").action else { panic!() };
+    assert!(!force);
+}
+
+#[test]
+fn signals_default_to_term() {
+    for (line, expected) in [("kill c", 15), ("kill c SIGKILL", 9), ("kill c usr1", 10), ("kill c 0", 0)] {
+        let Action::Kill { signal, all, .. } = request(line).action else { panic!() };
+        assert_eq!((signal, all), (expected, false), "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_word_is_named_with_a_suggestion() {
+    for (line, message) in [
+        ("--rot /r state c", "unknown option --rot (did you mean --root?)"),
+        ("create --bundel /b c", "create: unknown option --bundel (did you mean --bundle?)"),
+        ("state --root /r c", "state: unknown option --root (--root is given before the verb)"),
+        ("stat c", "unknown verb \"stat\" (did you mean start or state?)"),
+        ("frobnicate", "unknown verb \"frobnicate\""),
+        ("kill c SIGTREM", "unknown signal \"SIGTREM\" (a name as SIGTERM or a number from 0 to 64)"),
+        ("kill c SIGTERMM", "unknown signal \"SIGTERMM\" (did you mean SIGTERM?)"),
+        ("state c d", "state: one word too many: \"d\""),
+        ("state", "state: missing <container-id>"),
+        ("create --bundle", "create: --bundle needs a value"),
+        ("create --preserve-fds x c", "create: \"x\" is no value for --preserve-fds"),
+        ("--log-format jason state c", "state: \"jason\" is no value for --log-format (did you mean json?)"),
+        ("", "no verb is given (see wharf --help)"),
+        ("state a/b", "container id \"a/b\": may hold only letters, digits and _ + - . and not begin with a dot"),
+    ] {
+        let error = error(line);
+        assert_eq!(error.kind(), Kind::Usage, "{line}");
+        assert_eq!(error.to_string(), message, "{line}");
+    }
+}
+
+#[test]
+fn what_is_known_and_not_there_yet_is_refused_by_name() {
+    for line in ["exec c sh", "ps c", "pause c", "--criu /usr/sbin/criu state c"] {
+        let error = error(line);
+        assert_eq!(error.kind(), Kind::Unsupported, "{line}");
+        assert!(error.to_string().ends_with("is not supported yet"), "{error}");
+    }
+}
+
+#[test]
+fn the_log_is_known_even_when_the_rest_is_wrong() {
+    for line in [
+        "--log /l --log-format json create --bogus c",
+        "--log=/l --log-format=json bogus",
+        "--bogus --log /l --log-format json state c",
+    ] {
+        let (log, asked) = typed(line);
+        assert!(asked.is_err());
+        assert_eq!((log.file.as_deref(), log.json), (Some(std::path::Path::new("/l")), true), "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_texts() {
+    for line in ["--version", "-v", "--root /r --version"] {
+        assert!(matches!(typed(line).1, Ok(Asked::Version)), "{line}");
+    }
+    let whole = text("--help");
+    for words in VERBS {
+        assert!(whole.contains(words.name), "{}", words.name);
+        let help = text(&format!("{} --help", words.name));
+        for opt in words.opts.iter().flat_map(|opts| opts.iter()) {
+            assert!(help.contains(&format!("--{}", opt.long)), "{} --{}", words.name, opt.long);
+        }
+        assert_eq!(help, text(&format!("help {}", words.name)), "{}", words.name);
+    }
+    for opt in GLOBALS {
+        assert!(whole.contains(&format!("--{}", opt.long)), "{}", opt.long);
+    }
+}
+
+#[test]
+fn no_option_means_two_things() {
+    for words in VERBS {
+        command(words).debug_assert();
+    }
+    base().subcommands(VERBS.iter().map(command)).debug_assert();
+}
+
+#[test]
+fn an_ordinary_user_has_a_root_of_his_own() {
+    let root = |runtime_dir: Option<&str>| {
+        let caller = Caller { uid: 1000, runtime_dir: runtime_dir.map(OsString::from) };
+        parse(words("state c"), &caller).1
+    };
+    let Ok(Asked::Request(request)) = root(Some("/run/user/1000")) else { panic!() };
+    assert_eq!(request.root, std::path::Path::new("/run/user/1000/wharf"));
+    assert!(root(None).unwrap_err().to_string().contains("XDG_RUNTIME_DIR is not set (give --root)"));
+    assert_eq!(self::request("state c").root, std::path::Path::new("/run/wharf"));
+}

@@ -1,0 +1,55 @@
+//! Turns records and errors into the words that OCI and the caller expect.
+
+mod features;
+mod log;
+mod spec;
+mod state;
+mod time;
+
+pub(crate) use features::features;
+pub(crate) use log::Log;
+pub(crate) use spec::spec;
+pub(crate) use state::{Row, owner, state, table};
+pub(crate) use time::now;
+
+use std::io::Write;
+use wharf_core::{Error, Kind, Result};
+
+/// The newest runtime-spec whose properties are known.
+pub(crate) const SPEC_VERSION: &str = "1.3.0";
+
+const COMMIT: &str = env!("WHARF_COMMIT");
+
+/// In the form that Docker takes apart: a line with `version`, then `commit: ` and `spec: `.
+pub(crate) fn version() -> String {
+    format!("wharf version {}\ncommit: {COMMIT}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// The answer of a verb, on stdout.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.raw_os_error() {
+        Some(errno) => Error::system("write to stdout", errno),
+        None => Error::new(Kind::System, "write to stdout").because(error),
+    })
+}
+
+/// JSON as people read it, with a newline at its end.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::new(Kind::System, "write JSON").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_has_the_lines_that_engines_take_apart() {
+        let text = super::version();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0], format!("wharf version {}", env!("CARGO_PKG_VERSION")));
+        assert!(lines[1].strip_prefix("commit: ").is_some_and(|commit| !commit.is_empty()));
+        assert_eq!(lines[2], "spec: 1.3.0");
+    }
+}

@@ -1,0 +1,137 @@
+//! What `state` and `list` say of a container.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use wharf_core::{Record, Result, Status};
+
+/// The state of runtime-spec (runtime.md), and what runc prints beside it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    oci_version: String,
+    pub(crate) id: String,
+    /// 0 once there is no process.
+    pid: i32,
+    status: Status,
+    bundle: String,
+    rootfs: String,
+    created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    owner: String,
+}
+
+impl Row {
+    pub(crate) fn new(record: Record, status: Status, pid: i32, owner: String) -> Self {
+        let pid = if status == Status::Stopped { 0 } else { pid };
+        Row {
+            oci_version: record.oci_version,
+            id: record.id,
+            pid,
+            status,
+            bundle: record.bundle,
+            rootfs: record.rootfs,
+            created: record.created,
+            annotations: record.annotations,
+            owner,
+        }
+    }
+}
+
+/// The answer of `state`.
+pub(crate) fn state(row: &Row) -> Result<String> {
+    super::json(row)
+}
+
+/// The answer of `list`: columns as wide as their longest entry and three spaces, at least twelve.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let lines: Vec<[String; 6]> = std::iter::once(head)
+        .chain(rows.iter().map(|row| {
+            [
+                row.id.clone(),
+                row.pid.to_string(),
+                row.status.to_string(),
+                row.bundle.clone(),
+                row.created.clone(),
+                row.owner.clone(),
+            ]
+        }))
+        .collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        for (cell, width) in line.iter().zip(&widths) {
+            text.push_str(&format!("{cell:width$}"));
+        }
+        text.push_str(&line[5]);
+        text.push('\n');
+    }
+    text
+}
+
+/// The name of a user, `#uid` where it has none.
+pub(crate) fn owner(uid: u32) -> String {
+    if uid == 0 {
+        return "root".to_owned();
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_in(&passwd, uid).unwrap_or_else(|| format!("#{uid}"))
+}
+
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(status: Status) -> Row {
+        let record: Record = serde_json::from_str(
+            r#"{"version":1,"id":"c","oci_version":"1.0.2","bundle":"/b","rootfs":"/b/rootfs","backend":"native",
+                "owner":0,"created":"2026-01-01T00:00:00Z","init":null,"engine_pid":42,
+                "cgroup":{"seen":"","payload":"","freezer":"","made":0},"annotations":{"a":"b"}}"#,
+        )
+        .unwrap();
+        Row::new(record, status, 42, "root".to_owned())
+    }
+
+    #[test]
+    fn the_state_has_every_property_of_the_specification() {
+        let value: serde_json::Value = serde_json::from_str(&state(&row(Status::Running)).unwrap()).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "ociVersion": "1.0.2", "id": "c", "pid": 42, "status": "running", "bundle": "/b",
+                "rootfs": "/b/rootfs", "created": "2026-01-01T00:00:00Z", "annotations": {"a": "b"}, "owner": "root",
+            })
+        );
+    }
+
+    #[test]
+    fn a_stopped_container_has_no_pid() {
+        assert!(state(&row(Status::Stopped)).unwrap().contains("\"pid\": 0"));
+    }
+
+    #[test]
+    fn the_table_keeps_its_columns_under_their_heads() {
+        let text = table(&[row(Status::Created)]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "ID          PID         STATUS      BUNDLE      CREATED                OWNER");
+        assert_eq!(lines[1], "c           42          created     /b          2026-01-01T00:00:00Z   root");
+    }
+
+    #[test]
+    fn an_owner_is_named_as_passwd_has_it() {
+        let passwd = "root:x:0:0::/:/bin/sh\nbob:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(name_in(passwd, 1000).as_deref(), Some("bob"));
+        assert_eq!(name_in(passwd, 100), None);
+        assert_eq!(owner(0), "root");
+    }
+}

@@ -1,0 +1,99 @@
+//! `create`: a container that waits to be started.
+//!
+//! ```text
+//! bundle, route, draft     everything is judged; nothing exists
+//! state directory, lock    the id is ours
+//! draft record             whatever happens next can be found and deleted
+//! Draft::create            the payload waits, and would die with us
+//! record, pid file
+//! Hold::release            the payload outlives us
+//! ```
+
+use super::{Found, backend, pid_file};
+use crate::cli::{self, LogOptions, Request};
+use crate::report::{self, Log};
+use crate::route;
+use crate::store::{Entry, Store};
+use std::path::Path;
+use wharf_core::{Bundle, CgroupPaths, Draft, Job, RECORD_VERSION, Record, Result};
+
+pub(super) fn create(request: &Request, asked: &cli::Create, options: &LogOptions, log: &Log) -> Result<()> {
+    make(request, asked, options, log, false).map(drop)
+}
+
+/// Leaves the container's lock with the caller; a failure leaves nothing behind.
+pub(super) fn make(
+    request: &Request,
+    asked: &cli::Create,
+    options: &LogOptions,
+    log: &Log,
+    then_start: bool,
+) -> Result<Found> {
+    let bundle = Bundle::open(&asked.bundle)?;
+    let route = route::choose(request.backend.as_deref())?;
+    let backend = backend(&route.place)?;
+    log.debug(|| format!("container {} goes to backend {}: {}", asked.id, backend.name(), route.why));
+    let draft = backend.draft(Job {
+        console_socket: asked.console_socket.as_deref(),
+        pidfd_socket: asked.pidfd_socket.as_deref(),
+        pid_file: asked.pid_file.as_deref(),
+        preserve_fds: asked.preserve_fds,
+        no_pivot: asked.no_pivot,
+        no_new_keyring: asked.no_new_keyring,
+        systemd_cgroup: request.systemd_cgroup,
+        log: options.file.as_deref().map(|file| wharf_core::Log { file, json: options.json }),
+        then_start,
+        ..Job::new(&asked.id, &bundle)
+    })?;
+    let mut record = begin(asked, &bundle, backend.name(), route.why);
+    draft.describe(&mut record);
+    let store = Store::make(&request.root)?;
+    let entry = store.create(&asked.id)?;
+    if let Err(error) = finish(draft, &entry, &mut record, asked.pid_file.as_deref()) {
+        if let Err(left) = store.remove(&entry) {
+            log.warn(|| format!("clean up after a failed create: {left}"));
+        }
+        return Err(error);
+    }
+    log.debug(|| format!("container {} is created, pid {}", asked.id, record.engine_pid));
+    Ok(Found { store, entry, record, backend })
+}
+
+/// The record before anything exists.
+fn begin(asked: &cli::Create, bundle: &Bundle, backend: &str, why: &str) -> Record {
+    let spec = &bundle.spec;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    Record {
+        version: RECORD_VERSION,
+        id: asked.id.to_string(),
+        oci_version: spec.version().clone(),
+        bundle: text(&bundle.dir),
+        rootfs: spec.root().as_ref().map(|root| text(&bundle.dir.join(root.path()))).unwrap_or_default(),
+        backend: backend.to_owned(),
+        route: why.to_owned(),
+        owner: wharf_sys::dir::effective_uid(),
+        created: report::now(),
+        init: None,
+        engine_pid: 0,
+        cgroup: CgroupPaths::default(),
+        annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        poststart: Vec::new(),
+        poststop: Vec::new(),
+        private: serde_json::Value::Null,
+    }
+}
+
+fn finish(draft: Box<dyn Draft + '_>, entry: &Entry, record: &mut Record, pid_file: Option<&Path>) -> Result<()> {
+    entry.save_draft(record)?;
+    let created = draft.create(entry.dir(), record)?;
+    record.init = Some(created.init);
+    record.engine_pid = created.engine_pid;
+    record.cgroup = created.cgroup;
+    record.private = created.private;
+    // From here on a failure drops the hold, which undoes the container.
+    entry.save(record)?;
+    if let Some(path) = pid_file {
+        pid_file::write(path, record.engine_pid)?;
+    }
+    created.hold.release().inspect_err(|_| pid_file.into_iter().for_each(pid_file::remove))
+}

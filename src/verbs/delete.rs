@@ -1,0 +1,61 @@
+//! `delete`: removes all that a container holds; the record goes last, so that an interrupted delete can be repeated.
+
+use super::{Found, locate, no_such};
+use crate::report::Log;
+use std::path::Path;
+use wharf_core::{ContainerId, Error, Kind, Result, Verb, allowed};
+
+pub(super) fn delete(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
+    match remove(root, id, force, log) {
+        // As other runtimes: engines clean up in this way.
+        Err(error) if force && error.kind() == Kind::NoSuchContainer => Ok(()),
+        other => other,
+    }
+}
+
+fn remove(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
+    let (store, entry) = locate(root, id)?;
+    let verb = if force { Verb::ForceDelete } else { Verb::Delete };
+    if !store.try_lock(&entry)?.ok_or_else(|| no_such(id))? {
+        if !force {
+            refuse_unless_stopped(root, id)?;
+        }
+        store.lock(&entry)?.ok_or_else(|| no_such(id))?;
+    }
+    if entry.record()?.is_none() {
+        log.debug(|| format!("container {id} has no record: what an interrupted create or delete left is removed"));
+        return store.remove(&entry);
+    }
+    let found = Found::read(store, entry, id)?;
+    found.delete(id, verb)
+}
+
+/// The lock is held by another, which may take its time: what is refused anyway is refused now.
+fn refuse_unless_stopped(root: &Path, id: &ContainerId) -> Result<()> {
+    match Found::look(root, id) {
+        Ok(found) => allowed(id, found.status()?, Verb::Delete),
+        Err(error) if error.kind() == Kind::NoSuchContainer => {
+            Err(Error::new(Kind::WrongStatus, format!("delete container {id}")).because("it is still being created"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Found {
+    /// Under the container's lock.
+    pub(super) fn delete(self, id: &ContainerId, verb: Verb) -> Result<()> {
+        let outcome = self
+            .status_under_lock()
+            .and_then(|status| allowed(id, status, verb))
+            .and_then(|()| self.backend.delete(&self.record, self.entry.dir()));
+        match outcome {
+            Ok(()) => self.store.remove(&self.entry),
+            // The delegate's own state is gone: nothing is left but the record.
+            Err(error) if error.kind() == Kind::NoSuchContainer => {
+                self.store.remove(&self.entry)?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `kill`: a signal to the container's init, or to every process of it.
+
+use super::Found;
+use std::path::Path;
+use wharf_core::{ContainerId, Result, Status, Verb, allowed};
+
+pub(super) fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    let found = Found::look(root, id)?;
+    let status = found.status()?;
+    // Without a pid namespace of their own, processes outlive their init: --all still reaches them.
+    if !(all && status == Status::Stopped) {
+        allowed(id, status, Verb::Kill)?;
+    }
+    found.backend.kill(&found.record, found.entry.dir(), signal, all)
+}

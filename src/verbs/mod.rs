@@ -1,0 +1,95 @@
+//! One page per verb: request, route, backend, record, report.
+
+mod create;
+mod delete;
+mod features;
+mod kill;
+mod list;
+mod pid_file;
+mod run;
+mod spec;
+mod start;
+mod state;
+
+use crate::cli::{Action, LogOptions, Request};
+use crate::report::Log;
+use crate::route::{self, Place};
+use crate::store::{Entry, Store};
+use std::path::Path;
+use wharf_core::{Backend, ContainerId, Error, Kind, Record, Result, Status};
+
+/// Does what was asked; the exit code is 0 but for a payload's own.
+pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Result<i32> {
+    let root = request.root.as_path();
+    let done = match &request.action {
+        Action::Create(asked) => create::create(request, asked, options, log),
+        Action::Run { create, detach, keep } => return run::run(request, create, options, log, *detach, *keep),
+        Action::Start { id } => start::start(root, id),
+        Action::State { id } => state::state(root, id),
+        Action::Kill { id, signal, all } => kill::kill(root, id, *signal, *all),
+        Action::Delete { id, force } => delete::delete(root, id, *force, log),
+        Action::List { format, quiet } => list::list(root, *format, *quiet, log),
+        Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
+        Action::Features => features::features(),
+    };
+    done.map(|()| 0)
+}
+
+/// A container with its record and the backend that the record names.
+struct Found {
+    store: Store,
+    entry: Entry,
+    record: Record,
+    backend: Box<dyn Backend>,
+}
+
+impl Found {
+    /// Looks, without a lock.
+    fn look(root: &Path, id: &ContainerId) -> Result<Self> {
+        let (store, entry) = locate(root, id)?;
+        Self::read(store, entry, id)
+    }
+
+    fn read(store: Store, entry: Entry, id: &ContainerId) -> Result<Self> {
+        let record = entry.record()?.ok_or_else(|| no_such(id))?;
+        let backend = backend(&route::recorded(&record.backend))?;
+        Ok(Found { store, entry, record, backend })
+    }
+
+    /// What the container is doing, seen by a process that does not hold its lock.
+    fn status(&self) -> Result<Status> {
+        self.state().map(|(status, _)| status)
+    }
+
+    /// The same with the process id that engines are to see.
+    fn state(&self) -> Result<(Status, i32)> {
+        // A record without a process, locked by another: that one is making it. Unlocked, its maker is gone.
+        if self.record.init.is_none() && self.entry.busy()? {
+            return Ok((Status::Creating, 0));
+        }
+        self.backend.state(&self.record, self.entry.dir())
+    }
+
+    fn status_under_lock(&self) -> Result<Status> {
+        self.backend.status(&self.record, self.entry.dir())
+    }
+}
+
+/// The state directory, whether there is a record in it or not.
+fn locate(root: &Path, id: &ContainerId) -> Result<(Store, Entry)> {
+    let store = Store::open(root)?.ok_or_else(|| no_such(id))?;
+    let entry = store.find(id)?.ok_or_else(|| no_such(id))?;
+    Ok((store, entry))
+}
+
+/// In the words that engines match.
+fn no_such(id: &ContainerId) -> Error {
+    Error::new(Kind::NoSuchContainer, format!("container {id} does not exist"))
+}
+
+fn backend(place: &Place) -> Result<Box<dyn Backend>> {
+    match place {
+        Place::Native => Err(Error::unsupported("backend native").because("is not supported yet")),
+        Place::Delegate { name, path } => Ok(Box::new(wharf_delegate::Delegate::new(name, path.clone()))),
+    }
+}

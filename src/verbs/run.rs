@@ -1,0 +1,49 @@
+//! `run`: create, start and, in the foreground, wait and delete.
+
+use super::{create, no_such};
+use crate::cli::{self, LogOptions, Request};
+use crate::report::Log;
+use wharf_core::{Kind, Result, Verb};
+
+/// The payload's exit code; 0 when it is left to itself.
+pub(super) fn run(
+    request: &Request,
+    asked: &cli::Create,
+    options: &LogOptions,
+    log: &Log,
+    detach: bool,
+    keep: bool,
+) -> Result<i32> {
+    let id = &asked.id;
+    let found = create::make(request, asked, options, log, true)?;
+    if let Err(error) = found.backend.start(&found.record, found.entry.dir()) {
+        if let Err(left) = found.delete(id, Verb::ForceDelete) {
+            log.warn(|| format!("clean up after a failed start: {left}"));
+        }
+        if let Some(path) = &asked.pid_file {
+            super::pid_file::remove(path);
+        }
+        return Err(error);
+    }
+    if detach {
+        return Ok(0);
+    }
+    // While the payload lives, others may signal and delete it.
+    found.entry.unlock()?;
+    let ended = found.backend.wait(&found.record);
+    if keep && ended.is_ok() {
+        return ended;
+    }
+    let deleted = match found.store.lock(&found.entry) {
+        Ok(Some(())) => found.delete(id, Verb::ForceDelete),
+        Ok(None) => Err(no_such(id)),
+        Err(error) => Err(error),
+    };
+    let code = ended?;
+    match deleted {
+        Ok(()) => Ok(code),
+        // Deleted by another in the meantime.
+        Err(error) if error.kind() == Kind::NoSuchContainer => Ok(code),
+        Err(error) => Err(error),
+    }
+}
