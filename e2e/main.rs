@@ -1,8 +1,44 @@
 //! The end-to-end suite: one file per feature, each effect read from inside a container.
 #![forbid(unsafe_code)]
 
+mod annotations;
+mod attack;
+mod capabilities;
+mod domainname;
 mod hostname;
+mod inherited;
+mod masked_paths;
+mod mount_options;
+mod mount_targets;
+mod mount_types;
+mod no_new_privileges;
+mod oom_score_adj;
+mod process;
+mod readonly_paths;
+mod rlimits;
+mod root;
+mod rootfs_propagation;
+mod user;
 
 fn main() -> std::process::ExitCode {
-    harness::main(vec![hostname::trials()])
+    harness::main(vec![
+        process::trials(),
+        user::trials(),
+        capabilities::trials(),
+        rlimits::trials(),
+        no_new_privileges::trials(),
+        oom_score_adj::trials(),
+        root::trials(),
+        hostname::trials(),
+        domainname::trials(),
+        annotations::trials(),
+        inherited::trials(),
+        mount_types::trials(),
+        mount_options::trials(),
+        mount_targets::trials(),
+        rootfs_propagation::trials(),
+        masked_paths::trials(),
+        readonly_paths::trials(),
+        attack::trials(),
+    ])
 }

@@ -74,6 +74,7 @@ impl Place {
             bundle: "/b".to_owned(),
             rootfs: "/b/rootfs".to_owned(),
             backend: "other".to_owned(),
+            route: String::new(),
             owner: 0,
             created: "2026-01-01T00:00:00Z".to_owned(),
             init: None,

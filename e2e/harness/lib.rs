@@ -13,6 +13,7 @@ mod container;
 mod find;
 mod host;
 mod leaks;
+mod mounted;
 mod report;
 mod runtime;
 mod trial;
@@ -21,6 +22,7 @@ pub use bundle::Bundle;
 pub use container::Container;
 pub use host::Host;
 pub use leaks::Inventory;
+pub use mounted::Mounted;
 pub use report::{Ran, Report};
 pub use runtime::{Finished, Runtime};
 pub use serde_json::{Value, json};
@@ -40,12 +42,16 @@ macro_rules! ensure {
 #[macro_export]
 macro_rules! ensure_eq {
     ($seen:expr, $expected:expr) => {
-        $crate::ensure_eq!($seen, $expected, stringify!($seen))
+        $crate::ensure_eq!($seen, $expected, "{}", stringify!($seen))
     };
-    ($seen:expr, $expected:expr, $($what:tt)+) => {{
-        let (seen, expected) = (&$seen, &$expected);
-        if *seen != *expected {
-            return Err($crate::Stop::failed(format!("{}: expected {expected:?}, seen {seen:?}", format!($($what)+))));
+    ($seen:expr, $expected:expr, $($what:tt)+) => {
+        match (&$seen, &$expected) {
+            (seen, expected) => {
+                if *seen != *expected {
+                    let what = format!($($what)+);
+                    return Err($crate::Stop::failed(format!("{what}: expected {expected:?}, seen {seen:?}")));
+                }
+            }
         }
-    }};
+    };
 }

@@ -1,1 +1,21 @@
-//! placeholder
+//! Puts limits on a cgroup, reads its counters, freezes and kills it: v1, v2 and both at once, through cgroupfs.
+#![forbid(unsafe_code)]
+
+mod blockio;
+mod cpu;
+mod create;
+mod devices;
+mod filter;
+mod handle;
+mod layout;
+mod memory;
+mod others;
+mod path;
+#[cfg(test)]
+mod samples;
+mod wanted;
+
+pub use create::Cgroup;
+pub use handle::Handle;
+pub use layout::{Hierarchy, Layout, Version};
+pub use wanted::{Missing, Wanted, Write};

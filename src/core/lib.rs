@@ -15,4 +15,4 @@ pub use error::{Error, Kind, Result, errno_text};
 pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
-pub use record::{CgroupPaths, HookEntry, Process, RECORD_VERSION, Record};
+pub use record::{CgroupPaths, HierarchyPath, HookEntry, Process, RECORD_VERSION, Record};

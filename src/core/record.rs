@@ -63,6 +63,18 @@ pub struct CgroupPaths {
     pub freezer: String,
     /// How many levels, counted from the leaf, were made by us and are ours to remove.
     pub made: u32,
+    /// The hierarchies of cgroup v1 where path or levels differ from `payload` and `made`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<HierarchyPath>,
+}
+
+/// A container's cgroup in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HierarchyPath {
+    pub mount_point: String,
+    /// Below the mount point.
+    pub path: String,
+    pub made: u32,
 }
 
 /// A hook to run after `create` has returned.

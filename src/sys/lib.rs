@@ -1,5 +1,7 @@
 //! Says to the kernel exactly what it is told, and returns its errno. All `unsafe` code of wharf lives here.
 
+pub mod bpf;
+pub mod cgroup_fs;
 pub mod credentials;
 pub mod dir;
 pub mod fd;

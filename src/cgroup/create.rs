@@ -1,0 +1,358 @@
+//! Makes a container's cgroup and sets its limits, before any process is in it.
+
+use crate::devices::Line;
+use crate::handle::{processes, system};
+use crate::layout::{Layout, Version};
+use crate::wanted::{Missing, Wanted, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use wharf_core::{CgroupPaths, Error, Kind, Result};
+use wharf_sys::Errno;
+use wharf_sys::bpf;
+use wharf_sys::cgroup_fs::Dir;
+use wharf_sys::credentials::effective_uid;
+
+/// A cgroup that exists, with its limits, in every hierarchy.
+#[derive(Debug)]
+pub struct Cgroup<'a> {
+    wanted: &'a Wanted,
+    /// None where no hierarchy is mounted.
+    base: Option<Dir>,
+    /// Levels made by us, counted from the leaf, in each hierarchy.
+    made: Vec<u32>,
+    /// Hierarchies left out for want of permission.
+    left_out: Vec<bool>,
+    /// The container's own directory on v2.
+    leaf: Option<Dir>,
+}
+
+impl Wanted {
+    /// What [`Cgroup::create`] is about to make, for a record that is written first. Touches no file where the path has
+    /// one level; asks for the levels above it else.
+    pub fn expected(&self) -> Result<CgroupPaths> {
+        let mut made = vec![1; self.paths.len()];
+        if self.paths.iter().any(|path| path.matches('/').count() > 1) {
+            let base = open_base(&self.layout)?;
+            for (index, path) in self.paths.iter().enumerate() {
+                for level in levels(path).rev().skip(1) {
+                    let full = self.layout.below_base(index, level, "");
+                    if base.exists(&full).map_err(|errno| system("look for", &self.layout, index, level, errno))? {
+                        break;
+                    }
+                    made[index] += 1;
+                }
+            }
+        }
+        Ok(self.record(&made))
+    }
+}
+
+fn open_base(layout: &Layout) -> Result<Dir> {
+    Dir::open(&layout.base).map_err(|errno| Error::system(format!("open {}", layout.base), errno as i32))
+}
+
+/// `/a`, `/a/b`, `/a/b/c` for the last of them.
+fn levels(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]).collect();
+    ends.into_iter().map(move |end| &path[..end])
+}
+
+impl<'a> Cgroup<'a> {
+    /// Makes the levels that are missing, enables controllers on the way down (v2), and writes every limit and device
+    /// rule. A leaf that exists already is used if no process is in it, as runc does. A failure removes what was made.
+    pub fn create(wanted: &'a Wanted) -> Result<Cgroup<'a>> {
+        let count = wanted.paths.len();
+        let base = if count == 0 { None } else { Some(open_base(&wanted.layout)?) };
+        let mut cgroup = Cgroup { wanted, base, made: vec![0; count], left_out: vec![false; count], leaf: None };
+        match cgroup.fill() {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                cgroup.undo();
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        let layout = &self.wanted.layout;
+        for index in 0..self.wanted.paths.len() {
+            self.make(index)?;
+            let hierarchy = &layout.hierarchies[index];
+            if self.left_out[index] {
+                continue;
+            }
+            if hierarchy.v2 {
+                self.enable(index)?;
+                let leaf = self.at(index, "");
+                let leaf = self.base().open_dir(&leaf).map_err(|errno| self.failed("open", index, errno))?;
+                self.leaf = Some(leaf);
+            } else if hierarchy.controllers.iter().any(|controller| controller == "cpuset") {
+                self.inherit_cpuset(index)?;
+            }
+        }
+        self.write_limits()?;
+        if let Some((index, lines)) = &self.wanted.lines {
+            self.write_device_rules(*index, lines)?;
+        }
+        if let (Some(program), Some(leaf)) = (&self.wanted.program, &self.leaf) {
+            let failed = |what: &str, errno: Errno| {
+                Error::system(format!("{what} the device rules of the cgroup"), errno as i32)
+                    .at("linux/resources/devices")
+            };
+            let loaded = bpf::load_device_program(program).map_err(|errno| failed("load", errno))?;
+            bpf::attach_device_program(leaf, &loaded, None).map_err(|errno| failed("attach", errno))?;
+        }
+        Ok(())
+    }
+
+    fn base(&self) -> &Dir {
+        self.base.as_ref().expect("a hierarchy is mounted")
+    }
+
+    fn at(&self, index: usize, file: &str) -> String {
+        self.wanted.layout.below_base(index, &self.wanted.paths[index], file)
+    }
+
+    fn failed(&self, doing: &str, index: usize, errno: Errno) -> Error {
+        system(doing, &self.wanted.layout, index, &self.wanted.paths[index], errno)
+    }
+
+    fn make(&mut self, index: usize) -> Result<()> {
+        let layout = &self.wanted.layout;
+        match self.base().mkdir(&self.at(index, "")) {
+            Ok(()) => self.made[index] = 1,
+            Err(Errno::EEXIST) => return self.check_unused(index),
+            Err(Errno::ENOENT) => {
+                for level in levels(&self.wanted.paths[index]) {
+                    match self.base().mkdir(&layout.below_base(index, level, "")) {
+                        Ok(()) => self.made[index] += 1,
+                        Err(Errno::EEXIST) => self.made[index] = 0,
+                        Err(errno) => return Err(system("make", layout, index, level, errno)),
+                    }
+                }
+            }
+            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS)
+                if self.wanted.optional && !self.wanted.asks(index) && effective_uid() != 0 =>
+            {
+                self.left_out[index] = true;
+            }
+            Err(errno) => return Err(self.failed("make", index, errno)),
+        }
+        Ok(())
+    }
+
+    fn check_unused(&self, index: usize) -> Result<()> {
+        let refuse = |why: String| {
+            let layout = &self.wanted.layout;
+            Err(Error::new(Kind::System, format!("use {}", layout.describe(index, &self.wanted.paths[index])))
+                .because(why)
+                .at("linux/cgroupsPath"))
+        };
+        let found = processes(self.base(), &self.at(index, "")).map_err(|errno| self.failed("read", index, errno))?;
+        if !found.is_empty() {
+            return refuse(format!("it exists and holds {} processes", found.len()));
+        }
+        let hierarchy = &self.wanted.layout.hierarchies[index];
+        let freezer = if hierarchy.v2 { "cgroup.freeze" } else { "freezer.state" };
+        if hierarchy.v2 || hierarchy.controllers.iter().any(|controller| controller == "freezer") {
+            match self.base().read_value(&self.at(index, freezer)).as_deref() {
+                Ok("0" | "THAWED") | Err(_) => {}
+                Ok(state) => return refuse(format!("it exists and is frozen ({freezer} is {state})")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the container's cgroup its controllers, by enabling them in the one above: all that the host has, because
+    /// engines read the counters even of what is not limited. A level that lacks them itself gets them first.
+    fn enable(&self, index: usize) -> Result<()> {
+        let layout = &self.wanted.layout;
+        let hybrid = layout.version() == Version::Hybrid;
+        let controllers = &layout.hierarchies[index].controllers;
+        if controllers.is_empty() || (hybrid && !self.wanted.asks(index)) {
+            return Ok(());
+        }
+        let all: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+        let all = all.join(" ");
+        let parents: Vec<&str> = std::iter::once("/").chain(levels(&self.wanted.paths[index])).collect();
+        let parents = &parents[..parents.len() - 1];
+        let write = |level: &str, value: &str| {
+            self.base().write(&layout.below_base(index, level, "cgroup.subtree_control"), value)
+        };
+        // Most often the level above has been prepared by an earlier container: one write says so.
+        let last = parents.last().copied().unwrap_or("/");
+        if write(last, &all).is_ok() {
+            return Ok(());
+        }
+        for level in parents {
+            if write(level, &all).is_ok() {
+                continue;
+            }
+            for name in controllers {
+                let needed = self
+                    .wanted
+                    .writes
+                    .iter()
+                    .find(|asked| asked.hierarchy == index && asked.file.split('.').next() == Some(name.as_str()));
+                if let (Err(errno), Some(asked)) = (write(level, &format!("+{name}")), needed) {
+                    let error = system(&format!("enable controller {name} below"), layout, index, level, errno);
+                    let error = error.at(asked.at.clone());
+                    return Err(match errno {
+                        Errno::EBUSY => error.hint("a v2 cgroup with processes of its own cannot pass controllers on"),
+                        _ => error,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A new v1 cpuset is empty and takes no process: every level gets what the nearest level above has.
+    fn inherit_cpuset(&self, index: usize) -> Result<()> {
+        let layout = &self.wanted.layout;
+        let all: Vec<&str> = std::iter::once("/").chain(levels(&self.wanted.paths[index])).collect();
+        let leaf = all.len() - 1;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let asked = self.wanted.writes.iter().any(|write| write.hierarchy == index && write.file == file);
+            let mut level = leaf - self.made[index] as usize;
+            let value = loop {
+                let full = layout.below_base(index, all[level], file);
+                let value = self.base().read_value(&full);
+                let value =
+                    value.map_err(|errno| system(&format!("read {file} of"), layout, index, all[level], errno))?;
+                if !value.is_empty() || level == 0 {
+                    break value;
+                }
+                level -= 1;
+            };
+            let below = &all[level + 1..];
+            for one in if asked { &below[..below.len().saturating_sub(1)] } else { below } {
+                self.base()
+                    .write(&layout.below_base(index, one, file), &value)
+                    .map_err(|errno| system(&format!("write {value} to {file} of"), layout, index, one, errno))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_limits(&self) -> Result<()> {
+        let mut again: Option<&Write> = None;
+        for write in &self.wanted.writes {
+            match self.write(write) {
+                // EBUSY: memory.memsw, where memory.limit_in_bytes would be above it.
+                Err((Errno::EINVAL | Errno::EBUSY, _)) if write.or_after_next => again = Some(write),
+                Err((_, error)) => return Err(error),
+                Ok(()) => {
+                    if let Some(earlier) = again.take() {
+                        self.write(earlier).map_err(|(_, error)| error)?;
+                    }
+                }
+            }
+        }
+        match again {
+            Some(write) => self.write(write).map_err(|(_, error)| error),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, write: &Write) -> std::result::Result<(), (Errno, Error)> {
+        let failed = |file: &str, value: &str, errno: Errno| {
+            let error = self.failed(&format!("write {value:?} to {file} of"), write.hierarchy, errno);
+            let error = error.at(write.at.clone());
+            (
+                errno,
+                match (errno, &write.missing) {
+                    (Errno::ENOENT, Missing::Refuse(why)) => error.because(why),
+                    _ => error,
+                },
+            )
+        };
+        if write.above_usage && self.made[write.hierarchy] == 0 {
+            let used = self.base().read_value(&self.at(write.hierarchy, "memory.current"));
+            let used = used.ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+            if write.value.parse::<u64>().is_ok_and(|limit| limit < used) {
+                let error = self.failed("limit memory of", write.hierarchy, Errno::EBUSY);
+                let error = error.because(format!("it uses {used} bytes, more than {}", write.value));
+                return Err((Errno::ENOMEM, error.at(write.at.clone())));
+            }
+        }
+        let full = self.at(write.hierarchy, &write.file);
+        match (self.base().write(&full, &write.value), &write.missing) {
+            (Ok(()), _) | (Err(Errno::ENOENT), Missing::Skip) => Ok(()),
+            (Err(Errno::ENOENT), Missing::Instead { file, value }) => {
+                let other = self.at(write.hierarchy, file);
+                self.base().write(&other, value).map_err(|errno| failed(file, value, errno))
+            }
+            (Err(errno), _) => Err(failed(&write.file, &write.value, errno)),
+        }
+    }
+
+    fn write_device_rules(&self, index: usize, lines: &[Line]) -> Result<()> {
+        let mut files = [None, None];
+        for line in lines {
+            let file = if line.allow { "devices.allow" } else { "devices.deny" };
+            let failed = |errno: Errno| {
+                let at = if line.at.is_empty() { "linux/resources/devices" } else { &line.at };
+                self.failed(&format!("write {:?} to {file} of", line.line), index, errno).at(at)
+            };
+            let slot = &mut files[usize::from(line.allow)];
+            let control = match slot {
+                Some(control) => control,
+                None => slot.insert(self.base().open_control(&self.at(index, file)).map_err(failed)?),
+            };
+            control.write(&line.line).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// For `CLONE_INTO_CGROUP`, where v2 is alone: a process born there needs no [`Cgroup::place`].
+    pub fn birth_fd(&self) -> Option<BorrowedFd<'_>> {
+        let alone = self.wanted.layout.version() == Version::V2;
+        self.leaf.as_ref().filter(|_| alone).map(|leaf| leaf.as_fd())
+    }
+
+    /// Puts a process, as its pid is here, into the cgroup in every hierarchy.
+    pub fn place(&self, pid: i32) -> Result<()> {
+        let pid = pid.to_string();
+        for index in (0..self.wanted.paths.len()).filter(|index| !self.left_out[*index]) {
+            let file = self.at(index, "cgroup.procs");
+            self.base()
+                .write(&file, &pid)
+                .map_err(|errno| self.failed(&format!("put process {pid} into"), index, errno))?;
+        }
+        Ok(())
+    }
+
+    /// Where it is, for the record. The leaf counts as made by us even if it was there, empty: as with runc, it is the
+    /// container's own and goes with it.
+    pub fn paths(&self) -> CgroupPaths {
+        let made: Vec<u32> = self.made.iter().map(|levels| (*levels).max(1)).collect();
+        self.wanted.record(&made)
+    }
+
+    /// Hierarchies that were left out for want of permission, by their labels.
+    pub fn left_out(&self) -> Vec<String> {
+        let hierarchies = self.wanted.layout.hierarchies.iter();
+        hierarchies.zip(&self.left_out).filter(|(_, out)| **out).map(|(hierarchy, _)| hierarchy.label()).collect()
+    }
+
+    /// Removes the levels that were made here; for a failure before any process is in.
+    pub fn undo(self) {
+        for (index, path) in self.wanted.paths.iter().enumerate() {
+            for level in levels(path).rev().take(self.made[index] as usize) {
+                // Whatever stays because somebody else uses it by now is theirs.
+                let _ = self.base().rmdir(&self.wanted.layout.below_base(index, level, ""));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::levels;
+
+    #[test]
+    fn levels_lead_down_to_the_leaf() {
+        assert_eq!(levels("/a").collect::<Vec<_>>(), ["/a"]);
+        assert_eq!(levels("/a/b/c").collect::<Vec<_>>(), ["/a", "/a/b", "/a/b/c"]);
+    }
+}

@@ -1,0 +1,313 @@
+//! A cgroup found again by its record: its processes, freezing, killing, and its end.
+
+use crate::layout::Layout;
+use std::time::{Duration, Instant};
+use wharf_core::{CgroupPaths, Error, Kind, Result};
+use wharf_sys::Errno;
+use wharf_sys::cgroup_fs::{Dir, kill};
+
+const SIGKILL: i32 = 9;
+/// How long processes may take to freeze.
+const FREEZE: Duration = Duration::from_secs(2);
+/// How long killed processes may take to end.
+const END: Duration = Duration::from_secs(10);
+/// How long an emptied cgroup may stay busy.
+const BUSY: Duration = Duration::from_secs(2);
+
+struct Place {
+    hierarchy: usize,
+    path: String,
+    made: u32,
+}
+
+/// The cgroup of a container in every hierarchy. A cgroup that is gone has no processes and is not frozen.
+pub struct Handle {
+    layout: Layout,
+    base: Option<Dir>,
+    places: Vec<Place>,
+    /// Which hierarchy freezes and lists processes, and the path there.
+    main: Option<(usize, String)>,
+}
+
+/// The error of a call on a cgroup.
+pub(crate) fn system(doing: &str, layout: &Layout, index: usize, path: &str, errno: Errno) -> Error {
+    Error::system(format!("{doing} {}", layout.describe(index, path)), errno as i32)
+}
+
+impl Layout {
+    /// `cgroup /a/b (memory)`; on a host with one hierarchy just `cgroup /a/b`.
+    pub(crate) fn describe(&self, index: usize, path: &str) -> String {
+        if self.hierarchies.len() == 1 {
+            return format!("cgroup {path}");
+        }
+        let hierarchy = &self.hierarchies[index];
+        let label = if hierarchy.v2 { "v2".to_owned() } else { hierarchy.label() };
+        format!("cgroup {path} ({label})")
+    }
+}
+
+/// Every process of a cgroup and of those below it. Processes of other pid namespaces, which have no number here, are
+/// not among them.
+pub(crate) fn processes(base: &Dir, path: &str) -> std::result::Result<Vec<i32>, Errno> {
+    let mut found = Vec::new();
+    let mut waiting = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let dir = match base.open_dir(&path) {
+            Ok(dir) => dir,
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        match dir.read_all("cgroup.procs") {
+            Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+            // ENODEV: removed since it was opened. EOPNOTSUPP: threaded; its processes are listed at its domain.
+            Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+        if dir.count_dirs()? > 0 {
+            waiting.extend(dir.list_dirs()?.into_iter().map(|name| format!("{path}/{name}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Waits between looks, longer each time, until `until`.
+struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(most: Duration) -> Self {
+        Patience { until: Instant::now() + most, pause: Duration::from_micros(100) }
+    }
+
+    /// False when the time is over.
+    fn wait(&mut self) -> bool {
+        if Instant::now() >= self.until {
+            return false;
+        }
+        std::thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(Duration::from_millis(20));
+        true
+    }
+}
+
+impl Handle {
+    /// Finds the cgroup of a record. An empty record has none, and every call does nothing.
+    pub fn open(layout: Layout, paths: &CgroupPaths) -> Result<Handle> {
+        let all = [&paths.payload, &paths.freezer].into_iter().chain(paths.apart.iter().map(|apart| &apart.path));
+        for path in all {
+            if path.split('/').any(|part| part == "..") || path == "/" {
+                return Err(Error::invalid(format!("recorded cgroup {path:?}")).because("is not a container's"));
+            }
+        }
+        if paths.payload.is_empty() || layout.hierarchies.is_empty() {
+            return Ok(Handle { layout, base: None, places: Vec::new(), main: None });
+        }
+        let base = Dir::open(&layout.base);
+        let base = base.map_err(|errno| Error::system(format!("open {}", layout.base), errno as i32))?;
+        let places: Vec<Place> = layout
+            .hierarchies
+            .iter()
+            .enumerate()
+            .map(|(hierarchy, own)| match paths.apart.iter().find(|apart| apart.mount_point == own.mount_point) {
+                Some(apart) => Place { hierarchy, path: apart.path.clone(), made: apart.made },
+                None => Place { hierarchy, path: paths.payload.clone(), made: paths.made },
+            })
+            .collect();
+        let main = layout.freezer().map(|hierarchy| (hierarchy, paths.freezer.clone()));
+        Ok(Handle { layout, base: Some(base), places, main })
+    }
+
+    fn main(&self) -> Option<(&Dir, usize, &str)> {
+        let (hierarchy, path) = self.main.as_ref()?;
+        Some((self.base.as_ref()?, *hierarchy, path))
+    }
+
+    /// Every process, of nested cgroups too, by its pid here.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let Some((base, hierarchy, path)) = self.main() else { return Ok(Vec::new()) };
+        processes(base, &self.layout.below_base(hierarchy, path, ""))
+            .map_err(|errno| system("list the processes of", &self.layout, hierarchy, path, errno))
+    }
+
+    fn freezes(&self, hierarchy: usize) -> bool {
+        let hierarchy = &self.layout.hierarchies[hierarchy];
+        hierarchy.v2 || hierarchy.controllers.iter().any(|controller| controller == "freezer")
+    }
+
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some((base, hierarchy, path)) = self.main() else { return Ok(false) };
+        if !self.freezes(hierarchy) {
+            return Ok(false);
+        }
+        let v2 = self.layout.hierarchies[hierarchy].v2;
+        let file = if v2 { "cgroup.freeze" } else { "freezer.state" };
+        match base.read_value(&self.layout.below_base(hierarchy, path, file)) {
+            Ok(state) => Ok(state != "0" && state != "THAWED"),
+            Err(Errno::ENOENT | Errno::ENODEV) => Ok(false),
+            Err(errno) => Err(system(&format!("read {file} of"), &self.layout, hierarchy, path, errno)),
+        }
+    }
+
+    /// Stops every process; waits up to two seconds until the kernel says that all stand still, or thaws them again.
+    pub fn freeze(&self) -> Result<()> {
+        let Some((base, hierarchy, path)) = self.main() else {
+            return Err(Error::unsupported("freeze the container").because("it has no cgroup"));
+        };
+        if !self.freezes(hierarchy) {
+            return Err(crate::wanted::unavailable(&self.layout, "freezer", "linux/cgroupsPath"));
+        }
+        let failed = |doing: &str, errno: Errno| system(doing, &self.layout, hierarchy, path, errno);
+        let at = |file: &str| self.layout.below_base(hierarchy, path, file);
+        let v2 = self.layout.hierarchies[hierarchy].v2;
+        let (file, value) = if v2 { ("cgroup.freeze", "1") } else { ("freezer.state", "FROZEN") };
+        let mut patience = Patience::new(FREEZE);
+        base.write(&at(file), value).map_err(|errno| failed("freeze", errno))?;
+        loop {
+            let state = base.read_value(&at(if v2 { "cgroup.events" } else { file }));
+            let state = state.map_err(|errno| failed("freeze", errno))?;
+            if state == "FROZEN" || state.lines().any(|line| line == "frozen 1") {
+                return Ok(());
+            }
+            if !patience.wait() {
+                let error = failed("freeze", Errno::ETIMEDOUT);
+                return match self.thaw() {
+                    Ok(()) => Err(error.hint("its processes run again")),
+                    Err(_) => Err(error),
+                };
+            }
+            if !v2 {
+                // A process born while the others froze is seen by writing again.
+                base.write(&at(file), value).map_err(|errno| failed("freeze", errno))?;
+            }
+        }
+    }
+
+    /// Lets every process go on. A cgroup that is gone is no error.
+    pub fn thaw(&self) -> Result<()> {
+        let Some((base, hierarchy, path)) = self.main() else { return Ok(()) };
+        if !self.freezes(hierarchy) {
+            return Ok(());
+        }
+        let v2 = self.layout.hierarchies[hierarchy].v2;
+        let (file, value) = if v2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
+        match base.write(&self.layout.below_base(hierarchy, path, file), value) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+            Err(errno) => Err(system("thaw", &self.layout, hierarchy, path, errno)),
+        }
+    }
+
+    /// Signals every process once. With SIGKILL, goes on until none is left, ten seconds at most; frozen ones are thawed,
+    /// because on v1 they cannot die before.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        let Some((base, hierarchy, path)) = self.main() else { return Ok(()) };
+        if signal != SIGKILL {
+            return self.signal_frozen(signal);
+        }
+        let mut patience = Patience::new(END);
+        if self.layout.hierarchies[hierarchy].v2 {
+            match base.write(&self.layout.below_base(hierarchy, path, "cgroup.kill"), "1") {
+                // No such file: removed, or a kernel before 5.14. The list below tells.
+                Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
+                // A threaded cgroup cannot be killed as one.
+                Err(Errno::EOPNOTSUPP) => {}
+                Err(errno) => return Err(system("kill", &self.layout, hierarchy, path, errno)),
+            }
+        }
+        loop {
+            let left = self.processes()?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.signal_frozen(signal)?;
+            if !patience.wait() {
+                return Err(Error::new(Kind::System, format!("kill {}", self.layout.describe(hierarchy, path)))
+                    .because(format!("{} processes did not end within {} seconds", left.len(), END.as_secs())));
+            }
+        }
+    }
+
+    /// One pass over the processes while they stand still: none is born unseen, and no pid is taken over by a stranger.
+    fn signal_frozen(&self, signal: i32) -> Result<()> {
+        let paused = self.is_frozen()?;
+        // What cannot be frozen, or not in time, is signalled running.
+        let frozen = paused || self.freeze().is_ok();
+        let mut result = Ok(());
+        match self.processes() {
+            Ok(pids) => {
+                for pid in pids {
+                    match kill(pid, signal) {
+                        Ok(()) | Err(Errno::ESRCH) => {}
+                        Err(errno) if result.is_ok() => {
+                            result = Err(Error::system(format!("send signal {signal} to process {pid}"), errno as i32));
+                        }
+                        Err(_) => {}
+                    }
+                }
+            }
+            Err(error) => result = Err(error),
+        }
+        if (frozen && !paused) || signal == SIGKILL {
+            let thawed = self.thaw();
+            return result.and(thawed);
+        }
+        result
+    }
+
+    /// Removes the cgroup, what the payload made below it, and the levels above it that were made by us and are empty.
+    /// Goes on after a failure and tells all of them.
+    pub fn remove(&self) -> Result<()> {
+        let Some(base) = &self.base else { return Ok(()) };
+        let mut patience = Patience::new(BUSY);
+        let mut failures: Vec<Error> = Vec::new();
+        for Place { hierarchy, path, made } in &self.places {
+            if *made == 0 {
+                continue;
+            }
+            if let Err(errno) = remove_tree(base, &self.layout.below_base(*hierarchy, path, ""), &mut patience) {
+                failures.push(system("remove", &self.layout, *hierarchy, path, errno));
+                continue;
+            }
+            let mut level = path.as_str();
+            for _ in 1..*made {
+                level = level.rsplit_once('/').map_or("", |(parent, _)| parent);
+                // EBUSY: somebody else uses it by now.
+                if level.is_empty() || base.rmdir(&self.layout.below_base(*hierarchy, level, "")).is_err() {
+                    break;
+                }
+            }
+        }
+        let mut failures = failures.into_iter();
+        match failures.next() {
+            None => Ok(()),
+            Some(first) => Err(match failures.map(|error| error.to_string()).collect::<Vec<_>>() {
+                more if more.is_empty() => first,
+                more => first.hint(format!("also: {}", more.join("; "))),
+            }),
+        }
+    }
+}
+
+/// rmdir of a cgroup and of all below it, repeated while the last of its processes is on its way out.
+fn remove_tree(base: &Dir, path: &str, patience: &mut Patience) -> std::result::Result<(), Errno> {
+    loop {
+        match base.rmdir(path) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
+            Err(errno) => return Err(errno),
+        }
+        let children = match base.open_dir(path) {
+            Ok(dir) => dir.list_dirs()?,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        let leaf = children.is_empty();
+        for child in children {
+            remove_tree(base, &format!("{path}/{child}"), patience)?;
+        }
+        if leaf && !patience.wait() {
+            return Err(Errno::EBUSY);
+        }
+    }
+}

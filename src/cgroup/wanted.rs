@@ -1,0 +1,224 @@
+//! What a container's cgroup shall be, judged without touching any: its path, and every write in order.
+
+use crate::devices::{self, Line};
+use crate::layout::Layout;
+use crate::{blockio, cpu, filter, memory, others, path};
+use oci_spec::runtime::LinuxResources;
+use std::borrow::Cow;
+use wharf_core::{CgroupPaths, ContainerId, Error, HierarchyPath, Result};
+use wharf_sys::bpf::Instruction;
+
+/// One write to a control file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Index into [`Layout::hierarchies`].
+    pub hierarchy: usize,
+    pub file: Cow<'static, str>,
+    pub value: String,
+    /// Where it was asked for in config.json.
+    pub at: String,
+    /// What it means when the kernel has no such file.
+    pub missing: Missing,
+    /// The kernel checks some values against each other: refused as invalid, this one is written again after the next.
+    pub or_after_next: bool,
+    /// Refuse if the cgroup already uses more bytes (`checkBeforeUpdate`).
+    pub above_usage: bool,
+}
+
+/// What the absence of a control file means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The limit cannot be honoured, for this reason.
+    Refuse(&'static str),
+    /// The limit is one that only newer kernels know beside another that was written.
+    Skip,
+    /// Another file does the same.
+    Instead { file: &'static str, value: String },
+}
+
+/// A judged request for a cgroup: plain data.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub(crate) layout: Layout,
+    /// One path a hierarchy, below its mount point.
+    pub(crate) paths: Vec<String>,
+    pub(crate) writes: Vec<Write>,
+    /// v1 device rules and the hierarchy they are for.
+    pub(crate) lines: Option<(usize, Vec<Line>)>,
+    /// v2 device rules.
+    pub(crate) program: Option<Vec<Instruction>>,
+    /// Hierarchies that ask nothing may be left out where we have no permission.
+    pub(crate) optional: bool,
+}
+
+impl Wanted {
+    /// Judges everything that `resources` asks against what this host has; what cannot be honoured is refused by name.
+    /// The paths follow the rules of [`path`].
+    ///
+    /// With `optional`, a caller without permission for cgroups gets none where neither a path nor a limit was asked
+    /// for, as runc does for ordinary users.
+    pub fn new(
+        layout: Layout,
+        cgroups_path: Option<&str>,
+        id: &ContainerId,
+        resources: Option<&LinuxResources>,
+        optional: bool,
+    ) -> Result<Wanted> {
+        let paths = path::resolve(&layout, cgroups_path, id)?;
+        let optional = optional && cgroups_path.is_none_or(str::is_empty);
+        let writes = match resources {
+            Some(resources) => limits(&layout, resources)?,
+            None => Vec::new(),
+        };
+        let asked = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        let rules = devices::read(asked)?;
+        let mut wanted = Wanted { layout, paths, writes, lines: None, program: None, optional };
+        let leave_out = optional && asked.is_empty();
+        if let Some(hierarchy) = wanted.layout.find("devices") {
+            if !leave_out {
+                wanted.lines = Some((hierarchy, devices::lines(&rules)?));
+            }
+        } else if wanted.layout.unified().is_some() {
+            if !leave_out && !devices::allow_everything(&rules) {
+                wanted.program = Some(filter::compile(&rules));
+            }
+        } else if !asked.is_empty() {
+            return Err(unavailable(&wanted.layout, "devices", "linux/resources/devices"));
+        }
+        Ok(wanted)
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The container's cgroup in each hierarchy of the layout, as a path below its mount point.
+    pub fn paths(&self) -> &[String] {
+        &self.paths
+    }
+
+    /// Every write in order, device rules of v1 not among them.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// The same paths for the record, with the number of levels made in each hierarchy.
+    pub(crate) fn record(&self, made: &[u32]) -> CgroupPaths {
+        let Some(main) = self.layout.freezer() else { return CgroupPaths::default() };
+        let (path, levels) = (&self.paths[main], made[main]);
+        let apart = (0..self.paths.len())
+            .filter(|index| self.paths[*index] != *path || made[*index] != levels)
+            .map(|index| HierarchyPath {
+                mount_point: self.layout.hierarchies[index].mount_point.clone(),
+                path: self.paths[index].clone(),
+                made: made[index],
+            })
+            .collect();
+        CgroupPaths { seen: path.clone(), payload: path.clone(), freezer: path.clone(), made: levels, apart }
+    }
+
+    /// Whether anything was asked of a hierarchy.
+    pub(crate) fn asks(&self, hierarchy: usize) -> bool {
+        self.writes.iter().any(|write| write.hierarchy == hierarchy)
+            || self.lines.as_ref().is_some_and(|(own, _)| *own == hierarchy)
+            || (self.program.is_some() && self.layout.hierarchies[hierarchy].v2)
+    }
+}
+
+/// The writes for `resources` on a host of this layout. They serve a new cgroup and one in use alike.
+pub(crate) fn limits(layout: &Layout, resources: &LinuxResources) -> Result<Vec<Write>> {
+    let mut sheet = Sheet { layout, writes: Vec::new() };
+    if let Some(memory) = resources.memory() {
+        memory::write(&mut sheet, memory)?;
+    }
+    if let Some(cpu) = resources.cpu() {
+        cpu::write(&mut sheet, cpu)?;
+    }
+    if let Some(pids) = resources.pids() {
+        others::pids(&mut sheet, pids)?;
+    }
+    if let Some(block_io) = resources.block_io() {
+        blockio::write(&mut sheet, block_io)?;
+    }
+    if let Some(limits) = resources.hugepage_limits() {
+        others::hugepages(&mut sheet, limits)?;
+    }
+    if let Some(network) = resources.network() {
+        others::network(&mut sheet, network)?;
+    }
+    if let Some(rdma) = resources.rdma() {
+        others::rdma(&mut sheet, rdma)?;
+    }
+    // Last: what is said in the kernel's own words wins over what was converted.
+    if let Some(unified) = resources.unified() {
+        others::unified(&mut sheet, unified)?;
+    }
+    Ok(sheet.writes)
+}
+
+/// The list under construction.
+pub(crate) struct Sheet<'a> {
+    layout: &'a Layout,
+    writes: Vec<Write>,
+}
+
+/// A hierarchy that has the controller that was asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) hierarchy: usize,
+    pub(crate) v2: bool,
+}
+
+const OLD_KERNEL: &str = "this kernel has no such control file";
+
+impl Sheet<'_> {
+    pub(crate) fn layout(&self) -> &Layout {
+        self.layout
+    }
+
+    /// Finds a controller by its name on v1 and on v2, or says that a limit asks for one that is not there.
+    pub(crate) fn target(&self, v1: &str, v2: &str, at: &str) -> Result<Target> {
+        let of = |v2: bool, name: &str| {
+            let found = self.layout.hierarchies.iter().position(|hierarchy| {
+                hierarchy.v2 == v2 && hierarchy.controllers.iter().any(|controller| controller == name)
+            });
+            found.map(|hierarchy| Target { hierarchy, v2 })
+        };
+        of(false, v1).or_else(|| of(true, v2)).ok_or_else(|| unavailable(self.layout, v1, at))
+    }
+
+    /// Adds a write, to be changed further.
+    pub(crate) fn add(
+        &mut self,
+        target: Target,
+        file: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+        at: impl Into<String>,
+    ) -> &mut Write {
+        self.writes.push(Write {
+            hierarchy: target.hierarchy,
+            file: file.into(),
+            value: value.into(),
+            at: at.into(),
+            missing: Missing::Refuse(OLD_KERNEL),
+            or_after_next: false,
+            above_usage: false,
+        });
+        self.writes.last_mut().expect("just pushed")
+    }
+}
+
+pub(crate) fn unavailable(layout: &Layout, controller: &str, at: &str) -> Error {
+    let mut known: Vec<&str> =
+        layout.hierarchies.iter().flat_map(|hierarchy| hierarchy.controllers.iter().map(String::as_str)).collect();
+    known.sort_unstable();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(" ") };
+    Error::unsupported(format!("cgroup controller {controller}"))
+        .because(format!("is not available: this host has {known}"))
+        .at(at)
+}
+
+/// -1 is no limit; `None` where the property asks nothing (0, as in runc).
+pub(crate) fn or_max(value: i64) -> String {
+    if value < 0 { "max".to_owned() } else { value.to_string() }
+}
