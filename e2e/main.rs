@@ -3,6 +3,7 @@
 
 mod annotations;
 mod attack;
+mod broken_bundles;
 mod capabilities;
 mod domainname;
 mod hostname;
@@ -40,5 +41,6 @@ fn main() -> std::process::ExitCode {
         masked_paths::trials(),
         readonly_paths::trials(),
         attack::trials(),
+        broken_bundles::trials(),
     ])
 }

@@ -10,7 +10,7 @@
 //! | `WHARF_E2E_FULL=1` | more starts for every race |
 //! | `WHARF_E2E_ATTACK_TABLE=FILE` | writes the table of docs/attacks.md |
 
-mod arena;
+pub(crate) mod arena;
 mod descriptors;
 mod devices;
 mod executable;
