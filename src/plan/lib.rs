@@ -1,4 +1,82 @@
-//! Turns a spec into what has to be done, and performs nothing.
+//! Turns a spec into a plan, and performs nothing: every judgment about a container is made here.
 #![forbid(unsafe_code)]
 
+mod builder;
+mod capabilities;
+mod describe;
+mod devices;
+mod facts;
+mod hooks;
+mod masks;
+mod mounts;
+mod namespaces;
+pub mod options;
+mod process;
+mod refuse;
+mod rlimits;
+mod schedule;
 pub mod seccomp;
+mod step;
+mod sysctl;
+mod wire;
+
+pub use builder::{Builder, Plan};
+pub use describe::{OUTSIDE, command, executable, hook, hook_end};
+pub use facts::{CgroupMount, Facts};
+pub use hooks::entries as hook_entries;
+pub use namespaces::{Born, Join, Mapping, Namespaces, kind_of};
+pub use rlimits::{Rlimit, judge as rlimits};
+pub use step::{Bytes, List, Slot, Step, Text};
+pub use wire::{Failure, Phase, View, WIRE_VERSION};
+
+use oci_spec::runtime::Spec;
+use wharf_core::{Error, Result};
+
+/// A container as the planner leaves it: what the parent does around the birth, and what the init does after it.
+#[derive(Debug)]
+pub struct Container {
+    pub namespaces: Namespaces,
+    pub plan: Plan,
+}
+
+/// Plans a whole container. Errors name the first property that cannot be honoured.
+pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
+    refuse::platform(spec)?;
+    let namespaces = namespaces::judge(spec, facts)?;
+    let mut plan = Builder::new();
+    namespaces::enter(&namespaces, &mut plan);
+    let in_new_mounts = namespaces.has_mounts();
+    let mounts = if in_new_mounts {
+        mounts::root(spec, facts, &mut plan)?;
+        mounts::all(spec, facts, &namespaces, &mut plan)?
+    } else {
+        mounts::shared(spec, facts, &mut plan)?;
+        mounts::Summary::default()
+    };
+    if mounts.own_dev {
+        devices::all(spec, facts, &namespaces, &mut plan)?;
+    }
+    namespaces::configure(spec, &namespaces, &mut plan)?;
+    sysctl::all(spec, &namespaces, &mut plan)?;
+    process::early(spec, &mut plan)?;
+    if in_new_mounts {
+        masks::source(spec, &mut plan);
+    }
+    plan.sync(Phase::Mounted);
+    hooks::create_container(spec, &mut plan)?;
+    mounts::enter_root(spec, facts, in_new_mounts, &mut plan)?;
+    if in_new_mounts {
+        masks::all(spec, &mut plan)?;
+    }
+    process::prepare(spec, facts, &namespaces, &mut plan)?;
+    plan.sync(Phase::Ready);
+    plan.wait_start();
+    hooks::start_container(spec, &mut plan)?;
+    process::become_payload(spec, facts, &mut plan)?;
+    Ok(Container { namespaces, plan: plan.finish() })
+}
+
+/// A property of `config.json` that must be there.
+fn required<'a, T>(value: &'a Option<T>, pointer: &str) -> Result<&'a T> {
+    value.as_ref().ok_or_else(|| Error::invalid(format!("{pointer} is missing")).at(pointer))
+}

@@ -141,6 +141,22 @@ pub fn filesystem_type(fd: impl AsFd) -> Result<i64> {
     }
 }
 
+/// Whether the file is on a mount that forbids execution.
+pub fn is_noexec(fd: impl AsFd) -> Result<bool> {
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the buffer is a struct statvfs; it is read only after success.
+    unsafe {
+        check(libc::fstatvfs(fd.as_fd().as_raw_fd(), stat.as_mut_ptr()) as libc::c_long)?;
+        Ok(stat.assume_init().f_flag & libc::ST_NOEXEC != 0)
+    }
+}
+
+/// Another descriptor of the same open file, closed by exec.
+pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    own(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) as libc::c_long })
+}
+
 /// The target of the symbolic link `name` in `dir`, at most `buffer` long; an empty name reads the link that `dir` is.
 pub fn readlinkat(dir: impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: name is NUL-terminated, the buffer's length is given.

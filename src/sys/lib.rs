@@ -13,6 +13,7 @@ pub mod procfs;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod tree;
 
 pub use fd::{CWD, Fd};
 pub use libc;

@@ -33,8 +33,24 @@ pub fn next() -> Result<i32> {
     }
 }
 
-/// Gives every signal its default action and unblocks all: ignored signals survive exec, and engines ignore SIGPIPE.
+/// Gives every signal its default action and unblocks all.
 pub fn reset_all() -> Result<()> {
+    for signal in (1..=SIGNALS).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        set_default(signal)?;
+    }
+    set_mask(0)
+}
+
+/// The signals that `status`, the text of /proc/PID/status, says are ignored; signal n is bit n-1. An exec keeps these,
+/// and engines ignore SIGPIPE.
+pub fn ignored(status: &[u8]) -> Option<u64> {
+    let from = status.windows(7).position(|window| window == b"SigIgn:")? + 7;
+    let line = status[from..].split(|byte| *byte == b'\n').next()?;
+    u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
+}
+
+/// Gives one signal its default action.
+pub fn set_default(signal: i32) -> Result<()> {
     /// The kernel's own struct sigaction.
     #[repr(C)]
     struct Action {
@@ -44,12 +60,18 @@ pub fn reset_all() -> Result<()> {
         mask: u64,
     }
     let default = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
-    for signal in 1..=SIGNALS {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
-        // SAFETY: the structure has the kernel's layout; SIG_DFL needs no handler.
-        check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null::<u8>(), 8) })?;
+    // SAFETY: the structure has the kernel's layout; SIG_DFL needs no handler.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null::<u8>(), 8) })
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_a_status() {
+        assert_eq!(ignored(b"SigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nx"), Some(1 << 12));
+        assert_eq!(ignored(b"Name:\tx"), None);
     }
-    set_mask(0)
 }

@@ -1,0 +1,194 @@
+//! The steps that mount. A source is a path of the host, which is trusted; a target is always an opened descriptor.
+
+use crate::perform::{Done, Init};
+use crate::target;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use wharf_plan::{Slot, Step};
+use wharf_sys::fd::{self, resolve};
+use wharf_sys::mount::{self, AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE, attr};
+use wharf_sys::{CWD, Errno, Fd, Result, libc, tree};
+
+const MS_REC: u64 = 16384;
+
+/// What hides a path. The first use attaches the original; later ones copy it from where it is attached, because copies
+/// of what was never attached need kernel 6.15.
+#[derive(Default)]
+pub(crate) struct Masks {
+    null: Option<Fd>,
+    null_attached: bool,
+    empty: Option<Fd>,
+}
+
+pub(crate) fn propagate(flags: u64) -> Result<()> {
+    mount::mount(None, c"/", None, flags, None)
+}
+
+/// A detached copy of the mount of a host path.
+pub(crate) fn open_host(path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    mount::open_tree(CWD, path, OPEN_TREE_CLONE | if recursive { AT_RECURSIVE } else { 0 })
+}
+
+/// The root file system, as a mount attached over itself: pivot_root(2) wants a mount point.
+pub(crate) fn open_root(init: &mut Init<'_>, path: &CStr) -> Done {
+    let place = fd::openat(CWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let root = mount::open_tree(&place, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)?;
+    mount::attach(&root, &place)?;
+    init.fill(Slot::ROOT, root);
+    Ok(())
+}
+
+/// Attaches a detached mount where the plan says, on a directory or a file as it is one itself.
+fn attach(init: &Init<'_>, tree: &OwnedFd, target: &CStr) -> Result<()> {
+    let root = init.slot(Slot::ROOT);
+    let is_directory = fd::stat(tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let place = if is_directory { target::directory(root, target, false)? } else { target::file(root, target)? };
+    mount::attach(tree, &place)
+}
+
+fn configure(
+    tree: &OwnedFd,
+    (set, clear): (u64, u64),
+    (recursive_set, recursive_clear): (u64, u64),
+    propagation: u64,
+) -> Result<()> {
+    if set | clear != 0 {
+        mount::set_attributes(tree, false, set, clear, 0)?;
+    }
+    if recursive_set | recursive_clear != 0 {
+        mount::set_attributes(tree, true, recursive_set, recursive_clear, 0)?;
+    }
+    if propagation != 0 {
+        mount::set_attributes(tree, propagation & MS_REC != 0, 0, 0, propagation & !MS_REC)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn bind(init: &mut Init<'_>, step: Step) -> Done {
+    let Step::Bind { target, source, slot, recursive, set, clear, recursive_set, recursive_clear, propagation } = step
+    else {
+        unreachable!("called for Bind alone");
+    };
+    let tree = match slot {
+        Slot::NONE => open_host(init.plan.text(source), recursive)?,
+        // Opened before the container's mounts left the host's.
+        slot => fd::duplicate(init.slot(slot))?,
+    };
+    configure(&tree, (set, clear), (recursive_set, recursive_clear), propagation)?;
+    Ok(attach(init, &tree, init.plan.text(target))?)
+}
+
+pub(crate) fn detached(init: &mut Init<'_>, step: Step) -> Done {
+    let Step::MountDetached {
+        target,
+        kind,
+        source,
+        options,
+        attributes,
+        recursive_set,
+        recursive_clear,
+        propagation,
+        copy_up,
+        plain,
+    } = step
+    else {
+        unreachable!("called for MountDetached alone");
+    };
+    let plan = init.plan;
+    let context = mount::fsopen(plan.text(kind))?;
+    mount::fsconfig_set(&context, c"source", Some(plan.text(source)))?;
+    for option in plan.list(options) {
+        let bytes = option.to_bytes();
+        match bytes.iter().position(|byte| *byte == b'=') {
+            Some(at) => {
+                let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
+                let (key, value) = (text(&bytes[..at])?, text(&bytes[at + 1..])?);
+                mount::fsconfig_set(&context, &key, Some(&value))?;
+            }
+            None => mount::fsconfig_set(&context, option, None)?,
+        }
+    }
+    // A read-only mount could not be filled, so that comes after.
+    let first = if copy_up { attributes & !attr::RDONLY } else { attributes };
+    let tree = mount::fsmount(&context, first)?;
+    let place = target::directory(init.slot(Slot::ROOT), plan.text(target), plain)?;
+    if copy_up {
+        tree::copy(&place, &tree)?;
+    }
+    configure(&tree, (attributes & !first, 0), (recursive_set, recursive_clear), propagation)?;
+    Ok(mount::attach(&tree, &place)?)
+}
+
+pub(crate) fn enter_root(init: &Init<'_>, step: Step) -> Done {
+    mount::fchdir(init.slot(Slot::ROOT))?;
+    match step {
+        Step::Pivot {} => {
+            mount::pivot_here()?;
+            // The old root is now on top of the new one, and "." means what is on top (pivot_root(2)).
+            mount::umount(c".", libc::MNT_DETACH)?;
+        }
+        Step::MoveRoot {} => {
+            mount::mount(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
+            mount::chroot_here()?;
+        }
+        _ => mount::chroot_here()?,
+    }
+    Ok(wharf_sys::process::chdir(c"/")?)
+}
+
+/// The host's null device, proved to be it, before the host is out of sight.
+pub(crate) fn open_null(init: &mut Init<'_>) -> Done {
+    let tree = mount::open_tree(CWD, c"/dev/null", OPEN_TREE_CLONE)?;
+    let stat = fd::stat(&tree)?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
+        return Err(Errno::ENODEV.into());
+    }
+    init.masks.null = Some(Fd(tree.into_raw_fd()));
+    Ok(())
+}
+
+pub(crate) fn mask(init: &mut Init<'_>, path: &CStr) -> Done {
+    let place = match target::existing(init.slot(Slot::ROOT), path) {
+        // What is not there needs no mask.
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        other => other?,
+    };
+    if fd::stat(&place)?.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        match init.masks.empty {
+            Some(empty) => {
+                let copy = mount::open_tree(empty, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH)?;
+                mount::attach(&copy, &place)?;
+            }
+            None => {
+                let context = mount::fsopen(c"tmpfs")?;
+                mount::fsconfig_set(&context, c"nr_inodes", Some(c"1"))?;
+                mount::fsconfig_set(&context, c"mode", Some(c"755"))?;
+                let attributes = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+                let empty = mount::fsmount(&context, attributes)?;
+                mount::attach(&empty, &place)?;
+                init.masks.empty = Some(Fd(empty.into_raw_fd()));
+            }
+        }
+        return Ok(());
+    }
+    let null = init.masks.null.ok_or(Errno::EBADF)?;
+    if init.masks.null_attached {
+        let copy = mount::open_tree(null, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH)?;
+        mount::attach(&copy, &place)?;
+    } else {
+        mount::attach(null, &place)?;
+        init.masks.null_attached = true;
+    }
+    Ok(())
+}
+
+pub(crate) fn readonly(init: &Init<'_>, path: &CStr) -> Done {
+    let how = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
+    let place = match fd::openat2(init.slot(Slot::ROOT), path, libc::O_PATH, 0, how) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let copy = mount::open_tree(place.as_fd(), c"", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)?;
+    mount::set_attributes(&copy, true, attr::RDONLY, 0, 0)?;
+    Ok(mount::attach(&copy, &place)?)
+}

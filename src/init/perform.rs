@@ -1,0 +1,287 @@
+//! The loop over the steps, and the words with the parent.
+
+use crate::become_payload::{self, Payload};
+use crate::{mount, target};
+use std::ffi::CStr;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use wharf_plan::{Failure, List, Slot, Step, View, hook_end};
+use wharf_sys::fd::{self, resolve};
+use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
+use wharf_sys::spawn::{self, Outcome};
+use wharf_sys::{Errno, Fd, credentials, libc, namespace, signal, socket};
+
+/// Why a step failed: the errno, facts of the step's own, and the head of the file it was about.
+pub(crate) struct Failed {
+    pub(crate) errno: Errno,
+    pub(crate) facts: u32,
+    pub(crate) head: Vec<u8>,
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Self {
+        Failed { errno, facts: 0, head: Vec::new() }
+    }
+}
+
+pub(crate) type Done = Result<(), Failed>;
+
+/// The state of an init: its descriptors, and what one step leaves for a later one.
+pub(crate) struct Init<'a> {
+    pub(crate) plan: View<'a>,
+    slots: [i32; Slot::COUNT],
+    /// Who is told of a failure.
+    listener: Fd,
+    pub(crate) payload: Payload,
+    pub(crate) masks: mount::Masks,
+}
+
+/// Entry of the sealed copy: the second argument is the plan's descriptor. Never returns.
+pub fn main(arguments: &[&CStr]) -> ! {
+    let number = arguments.get(1).and_then(|text| text.to_str().ok()?.parse::<i32>().ok());
+    let Some(number) = number else { exit_now(2) };
+    // Everything that was left open for us ends with the payload's exec.
+    if fd::close_range(3, u32::MAX, true).is_err() {
+        exit_now(2);
+    }
+    let Some(wire) = read_plan(Fd(number)) else { exit_now(2) };
+    let Some(plan) = View::read(&wire) else { exit_now(2) };
+    fd::close(Fd(number));
+    let slots = plan.slots();
+    let listener = Fd(slots[Slot::PARENT.0 as usize]);
+    let mut init = Init { plan, slots, listener, payload: Payload::default(), masks: mount::Masks::default() };
+    init.run()
+}
+
+fn read_plan(plan: Fd) -> Option<Vec<u8>> {
+    let size = fd::stat(plan).ok()?.st_size as usize;
+    let mut wire = vec![0; size];
+    fd::seek_start(plan).ok()?;
+    let mut length = 0;
+    while length < size {
+        match fd::read(plan, &mut wire[length..]).ok()? {
+            0 => return None,
+            got => length += got,
+        }
+    }
+    Some(wire)
+}
+
+impl<'a> Init<'a> {
+    fn run(&mut self) -> ! {
+        let mut steps = self.plan.steps();
+        let mut index = 0;
+        if let Err(failed) = self.begin() {
+            self.fail(u32::MAX, &failed);
+        }
+        while let Some(step) = Step::take(&mut steps) {
+            if let Err(failed) = self.perform(step) {
+                self.fail(index, &failed);
+            }
+            index += 1;
+        }
+        // A plan ends with an exec; anything else is one this build cannot read.
+        self.fail(index, &Errno::ENOSYS.into())
+    }
+
+    /// Nobody in the container may look into us, and what we make has the mode that we say.
+    fn begin(&self) -> Done {
+        credentials::set_dumpable(false)?;
+        process::set_umask(0);
+        let status = fd::openat2(self.slot(Slot::PROC), c"self/status", libc::O_RDONLY, 0, resolve::BENEATH)?;
+        let mut text = [0; 4096];
+        let length = fd::read(&status, &mut text)?;
+        let ignored = signal::ignored(&text[..length]).ok_or(Errno::EIO)?;
+        for number in (1..=64).filter(|number| ignored & 1 << (number - 1) != 0) {
+            signal::set_default(number)?;
+        }
+        Ok(signal::set_mask(0)?)
+    }
+
+    fn fail(&self, step: u32, failed: &Failed) -> ! {
+        let mut message = Failure::header(step, failed.errno as i32, failed.facts).to_vec();
+        message.extend_from_slice(&failed.head);
+        let _ = socket::send(self.listener, &message, None);
+        exit_now(1)
+    }
+
+    pub(crate) fn slot(&self, slot: Slot) -> Fd {
+        Fd(self.slots.get(usize::from(slot.0)).copied().unwrap_or(-1))
+    }
+
+    pub(crate) fn fill(&mut self, slot: Slot, fd: OwnedFd) -> Fd {
+        let number = fd.into_raw_fd();
+        self.slots[usize::from(slot.0)] = number;
+        Fd(number)
+    }
+
+    /// Closes what shows the host: nothing in the container may be reached by way of it (CVE-2024-21626).
+    pub(crate) fn close_host(&mut self) {
+        for index in 0..Slot::COUNT {
+            let slot = Slot(index as u8);
+            let kept = [Slot::PARENT, Slot::START, Slot::STATE, Slot::ROOT, Slot::DEV].contains(&slot);
+            if !kept && self.slots[index] != -1 {
+                fd::close(Fd(self.slots[index]));
+                self.slots[index] = -1;
+            }
+        }
+    }
+
+    fn perform(&mut self, step: Step) -> Done {
+        let plan = self.plan;
+        match step {
+            Step::EnterNamespace { slot, kind } => namespace::enter(self.slot(slot), kind)?,
+            Step::Unshare { flags } => namespace::unshare(flags)?,
+            Step::Report { phase } => socket::send(self.slot(Slot::PARENT), &[phase], None)?,
+            Step::Await {} => self.wait_for(Slot::PARENT)?,
+            Step::Hook { path, arguments, environment, milliseconds } => {
+                self.hook(plan.text(path), arguments, environment, milliseconds)?;
+            }
+            Step::PropagateAll { flags } | Step::RootPropagation { flags } => mount::propagate(flags)?,
+            Step::OpenTree { slot, source, recursive } => {
+                let tree = mount::open_host(plan.text(source), recursive)?;
+                self.fill(slot, tree);
+            }
+            Step::OpenRoot { path } => mount::open_root(self, plan.text(path))?,
+            Step::OpenHost { slot, path } => {
+                let dir = fd::openat(wharf_sys::CWD, plan.text(path), libc::O_PATH | libc::O_DIRECTORY, 0)?;
+                self.fill(slot, dir);
+            }
+            Step::MountFilesystem { target, kind, source, flags, data, plain } => {
+                let target = target::directory(self.slot(Slot::ROOT), plan.text(target), plain)?;
+                wharf_sys::mount::fchdir(&target)?;
+                wharf_sys::mount::mount_here(plan.text(source), plan.text(kind), flags, plan.text(data))?;
+            }
+            Step::MountDetached { .. } => mount::detached(self, step)?,
+            Step::Bind { .. } => mount::bind(self, step)?,
+            Step::Remount { target, flags, data } => {
+                let target = target::existing(self.slot(Slot::ROOT), plan.text(target))?;
+                wharf_sys::mount::fchdir(&target)?;
+                wharf_sys::mount::mount(None, c".", None, flags, Some(plan.text(data)))?;
+            }
+            Step::OpenDirectory { slot, path } => {
+                let dir = target::directory(self.slot(Slot::ROOT), plan.text(path), false)?;
+                self.fill(slot, dir);
+            }
+            Step::Device { slot, path, mode, device, uid, gid } => {
+                target::device(self.slot(slot), plan.text(path), mode, device, (uid, gid))?;
+            }
+            Step::Symlink { slot, name, target } => {
+                match fd::symlinkat(plan.text(target), self.slot(slot), plan.text(name)) {
+                    Err(Errno::EEXIST) => {}
+                    other => other?,
+                }
+            }
+            Step::Hostname { name } => namespace::set_hostname(plan.bytes(name))?,
+            Step::Domainname { name } => namespace::set_domainname(plan.bytes(name))?,
+            Step::WriteProc { path, value } => {
+                let how = resolve::BENEATH | resolve::NO_XDEV | resolve::NO_MAGICLINKS;
+                let file = fd::openat2(self.slot(Slot::PROC), plan.text(path), libc::O_WRONLY, 0, how)?;
+                fd::write_all(&file, plan.bytes(value))?;
+            }
+            Step::LoopbackUp {} => namespace::loopback_up()?,
+            Step::Pivot {} | Step::MoveRoot {} | Step::ChangeRoot {} => {
+                mount::enter_root(self, step)?;
+                self.close_host();
+            }
+            Step::RootReadonly {} => {
+                wharf_sys::mount::set_attributes(self.slot(Slot::ROOT), false, wharf_sys::mount::attr::RDONLY, 0, 0)?
+            }
+            Step::OpenNull {} => mount::open_null(self)?,
+            Step::Mask { path } => mount::mask(self, plan.text(path))?,
+            Step::ReadonlyPath { path } => mount::readonly(self, plan.text(path))?,
+            Step::NewSession {} => match process::set_session() {
+                // Already the leader of one, where the caller made it so.
+                Err(Errno::EPERM) => {}
+                other => other?,
+            },
+            Step::SessionKeyring { name } => match credentials::join_session_keyring(plan.text(name)) {
+                // A kernel without keys has nothing to leak.
+                Err(Errno::ENOSYS) => {}
+                other => drop(other?),
+            },
+            Step::Personality { persona } => process::set_personality(persona)?,
+            Step::IoPriority { value } => process::set_io_priority(value)?,
+            Step::Schedule { policy, flags, nice, priority, runtime, deadline, period } => {
+                let size = 0;
+                process::set_schedule(process::Schedule {
+                    size,
+                    policy,
+                    flags,
+                    nice,
+                    priority,
+                    runtime,
+                    deadline,
+                    period,
+                })?;
+            }
+            Step::Umask { mask } => drop(process::set_umask(mask)),
+            Step::Groups { gids } => {
+                let gids: Vec<u32> = plan
+                    .bytes(gids)
+                    .chunks_exact(4)
+                    .map(|gid| u32::from_le_bytes([gid[0], gid[1], gid[2], gid[3]]))
+                    .collect();
+                credentials::set_groups(&gids)?;
+            }
+            Step::WorkingDirectory { path, uid, gid } => become_payload::directory(plan.text(path), uid, gid)?,
+            Step::FindExecutable { name, candidates, uid, gid } => {
+                become_payload::find(self, plan.text(name), candidates, uid, gid)?;
+            }
+            Step::Home { uid } => self.payload.home = Some(become_payload::home(uid)),
+            Step::WaitStart {} => self.wait_start()?,
+            Step::NoNewPrivileges {} => credentials::no_new_privileges()?,
+            Step::Seccomp { program, flags } => credentials::load_seccomp(plan.bytes(program), flags.into())?,
+            Step::Bounding { keep } => become_payload::bounding(keep)?,
+            Step::Gid { gid } => credentials::set_gid(gid)?,
+            Step::Uid { uid } => {
+                credentials::keep_capabilities(true)?;
+                credentials::set_uid(uid)?;
+            }
+            Step::Capabilities { effective, permitted, inheritable } => {
+                credentials::set_capabilities(effective, permitted, inheritable)?;
+            }
+            Step::Ambient { set } => {
+                for capability in (0..64).filter(|bit| set & 1 << bit != 0) {
+                    credentials::raise_ambient(capability)?;
+                }
+            }
+            Step::Exec { arguments, environment } => become_payload::exec(self, arguments, environment)?,
+        }
+        Ok(())
+    }
+
+    /// The end of the other side is the end of us: the container was given up.
+    fn wait_for(&self, slot: Slot) -> Result<(), Errno> {
+        match socket::receive(self.slot(slot), &mut [0; 8])? {
+            (0, _) => exit_now(1),
+            _ => Ok(()),
+        }
+    }
+
+    /// The word comes from our parent where it also starts us, else from whoever calls `start`, with a socket for the
+    /// answer: its end, at the exec, is the good news.
+    fn wait_start(&mut self) -> Done {
+        if self.slot(Slot::START).0 == -1 {
+            return Ok(self.wait_for(Slot::PARENT)?);
+        }
+        let (_, passed) = socket::receive(self.slot(Slot::START), &mut [0; 8])?;
+        let Some(reply) = passed else { return Err(Errno::EPROTO.into()) };
+        self.listener = Fd(reply.into_raw_fd());
+        Ok(())
+    }
+
+    fn hook(&self, path: &CStr, arguments: List, environment: List, milliseconds: i32) -> Done {
+        let state = self.slot(Slot::STATE);
+        fd::seek_start(state)?;
+        let arguments = ExecStrings::new(self.plan.list(arguments));
+        let environment = ExecStrings::new(self.plan.list(environment));
+        let facts = match spawn::run(path, &arguments, &environment, state, milliseconds)? {
+            Outcome::Ended(Ended::Exited(0)) => return Ok(()),
+            Outcome::Ended(Ended::Exited(code)) => hook_end::EXITED | code as u32 & 0xff,
+            Outcome::Ended(Ended::Signaled(signal)) => hook_end::SIGNALED | signal as u32,
+            Outcome::TimedOut => hook_end::TIMED_OUT,
+            Outcome::NotExecuted(errno) => return Err(errno.into()),
+        };
+        Err(Failed { errno: Errno::UnknownErrno, facts, head: Vec::new() })
+    }
+}

@@ -1,0 +1,36 @@
+//! What the planner must know of the host and the request, gathered by whoever calls it.
+
+/// The surroundings of a container.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    /// Absolute path of the root file system.
+    pub rootfs: String,
+    /// Effective ids of the caller.
+    pub uid: u32,
+    pub gid: u32,
+    /// Capabilities that the caller holds and so can give.
+    pub permitted: u64,
+    /// Highest capability that the kernel knows.
+    pub last_capability: u32,
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--no-new-keyring`
+    pub no_new_keyring: bool,
+    /// The container's cgroup in each hierarchy of the host, for mounts of type `cgroup`.
+    pub cgroup: Vec<CgroupMount>,
+}
+
+/// One cgroup hierarchy of the host.
+#[derive(Clone, Debug, Default)]
+pub struct CgroupMount {
+    /// Name of the directory under /sys/fs/cgroup: `memory`, `cpu,cpuacct`, `systemd`; empty for a host with v2 alone.
+    pub name: String,
+    /// What mount(2) wants to be told to mount it: `memory`, `none,name=systemd`; empty for v2.
+    pub data: String,
+    pub v2: bool,
+    /// Absolute path of the container's cgroup in the host's mount of it.
+    pub path: String,
+}

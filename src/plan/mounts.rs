@@ -1,0 +1,334 @@
+//! The root file system and everything mounted in it.
+
+use crate::facts::CgroupMount;
+use crate::namespaces::{NEWCGROUP, Namespaces};
+use crate::options::{self, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, Options};
+use crate::step::{Slot, Step, Text};
+use crate::{Builder, Facts, required};
+use oci_spec::runtime::{Mount, Spec};
+use wharf_core::{Error, Result};
+
+/// What later rooms want to know of the mounts.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    /// /dev is the container's, not one bound from the host: its devices are ours to make.
+    pub(crate) own_dev: bool,
+}
+
+/// The container's mounts leave the host's, and the root file system becomes a mount of its own.
+pub(crate) fn root(spec: &Spec, facts: &Facts, plan: &mut Builder) -> Result<()> {
+    required(spec.root(), "root")?;
+    // A volume that shares its mount events with the host has to be copied while it still is in the host's peer group.
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        let pointer = format!("mounts/{index}");
+        let options = parse(mount, &pointer)?;
+        if is_bind(mount, &options) && options.propagation & MS_SHARED != 0 {
+            let source = source(mount, facts, &pointer)?;
+            let source = plan.text(source, &pointer)?;
+            plan.step(Step::OpenTree { slot: shared_slot(index), source, recursive: options.recursive }, pointer);
+        }
+    }
+    let asked = root_propagation(spec)?;
+    // pivot_root(2) refuses shared mounts, and a root that is to be shared becomes so when it is the root.
+    let flags = if asked & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
+    plan.step(Step::PropagateAll { flags: flags | MS_REC }, "linux/rootfsPropagation");
+    let path = plan.text(&facts.rootfs, "root/path")?;
+    plan.step(Step::OpenRoot { path }, "root/path");
+    Ok(())
+}
+
+/// The slots of shared volumes count down from the ones of joined namespaces.
+fn shared_slot(index: usize) -> Slot {
+    Slot((Slot::COUNT - 9 - index % (Slot::COUNT - 9 - Slot::FREE as usize)) as u8)
+}
+
+fn root_propagation(spec: &Spec) -> Result<u64> {
+    let Some(asked) = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref()) else {
+        return Ok(0);
+    };
+    Ok(match asked {
+        "" => 0,
+        "private" => MS_PRIVATE,
+        "rprivate" => MS_PRIVATE | MS_REC,
+        "slave" => MS_SLAVE,
+        "rslave" => MS_SLAVE | MS_REC,
+        "shared" => MS_SHARED,
+        "rshared" => MS_SHARED | MS_REC,
+        "unbindable" => MS_UNBINDABLE,
+        "runbindable" => MS_UNBINDABLE | MS_REC,
+        other => {
+            return Err(Error::invalid(format!("rootfsPropagation {other:?}"))
+                .because("is not one of private, slave, shared, unbindable, or one of these with r before it")
+                .at("linux/rootfsPropagation"));
+        }
+    })
+}
+
+/// Without a mount namespace every mount would be the host's.
+pub(crate) fn shared(spec: &Spec, facts: &Facts, plan: &mut Builder) -> Result<()> {
+    let root = required(spec.root(), "root")?;
+    let needs = |what: &str, pointer: &str| {
+        Err(Error::invalid(what).because("needs a mount namespace: it would change the host's").at(pointer))
+    };
+    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+        return needs("mounts", "mounts");
+    }
+    if root.readonly().unwrap_or(false) {
+        return needs("a read-only root", "root/readonly");
+    }
+    let linux = spec.linux().as_ref();
+    if root_propagation(spec)? != 0 {
+        return needs("rootfsPropagation", "linux/rootfsPropagation");
+    }
+    if linux.and_then(|linux| linux.masked_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
+        return needs("maskedPaths", "linux/maskedPaths");
+    }
+    if linux.and_then(|linux| linux.readonly_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
+        return needs("readonlyPaths", "linux/readonlyPaths");
+    }
+    let path = plan.text(&facts.rootfs, "root/path")?;
+    plan.step(Step::OpenHost { slot: Slot::ROOT, path }, "root/path");
+    Ok(())
+}
+
+fn parse(mount: &Mount, pointer: &str) -> Result<Options> {
+    options::parse(mount.options().as_deref().unwrap_or_default(), &format!("{pointer}/options"))
+}
+
+fn is_bind(mount: &Mount, options: &Options) -> bool {
+    options.bind || matches!(mount.typ().as_deref(), Some("bind" | "rbind"))
+}
+
+fn source(mount: &Mount, facts: &Facts, pointer: &str) -> Result<String> {
+    let Some(source) = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty()) else {
+        return Err(Error::invalid("a bind mount without a source").at(format!("{pointer}/source")));
+    };
+    // A relative source is below the bundle (config.md, "mounts").
+    let path = std::path::Path::new(&facts.bundle).join(source);
+    path.into_os_string().into_string().map_err(|_| Error::invalid("a source that is not UTF-8").at(pointer))
+}
+
+pub(crate) fn all(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan: &mut Builder) -> Result<Summary> {
+    let mut summary = Summary { own_dev: true };
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        let pointer = format!("mounts/{index}");
+        for (field, mappings) in [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())] {
+            if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
+                return Err(Error::unsupported("idmapped mounts")
+                    .because("are not supported yet")
+                    .at(format!("{pointer}/{field}")));
+            }
+        }
+        let options = parse(mount, &pointer)?;
+        let destination = mount
+            .destination()
+            .to_str()
+            .filter(|path| !path.is_empty())
+            .ok_or_else(|| Error::invalid("a mount without a destination").at(format!("{pointer}/destination")))?;
+        if destination.trim_matches('/').is_empty() {
+            return Err(Error::invalid("a mount over the root itself").at(format!("{pointer}/destination")));
+        }
+        let target = plan.text(destination, &format!("{pointer}/destination"))?;
+        if is_bind(mount, &options) {
+            if destination.trim_end_matches('/') == "/dev" {
+                summary.own_dev = false;
+            }
+            bind(mount, &options, facts, target, index, &pointer, plan)?;
+        } else if options.remount {
+            let data = plan.text(options.data.join(","), &pointer)?;
+            plan.step(Step::Remount { target, flags: options.flags | MS_REMOUNT, data }, pointer);
+        } else {
+            match mount.typ().as_deref() {
+                Some("cgroup" | "cgroup2") => cgroup(&options, facts, namespaces, target, destination, &pointer, plan)?,
+                Some(kind) if !kind.is_empty() => filesystem(mount, kind, &options, target, &pointer, plan)?,
+                _ => return Err(Error::invalid("a mount without a type").at(format!("{pointer}/type"))),
+            }
+        }
+    }
+    Ok(summary)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn bind(
+    mount: &Mount,
+    options: &Options,
+    facts: &Facts,
+    target: Text,
+    index: usize,
+    pointer: &str,
+    plan: &mut Builder,
+) -> Result<()> {
+    let meaningless = options.superblock.as_ref().or(options.data.first());
+    if let Some(name) = meaningless {
+        return Err(Error::unsupported(format!("mount option {name}"))
+            .because("a bind mount has the options of its source's file system")
+            .at(format!("{pointer}/options")));
+    }
+    if options.copy_up {
+        return Err(Error::invalid("mount option tmpcopyup").because("is for tmpfs").at(format!("{pointer}/options")));
+    }
+    let text = source(mount, facts, pointer)?;
+    let source = plan.text(text, pointer)?;
+    let slot = if options.propagation & MS_SHARED != 0 { shared_slot(index) } else { Slot::NONE };
+    let recursive = options.recursive || mount.typ().as_deref() == Some("rbind");
+    let step = Step::Bind {
+        target,
+        source,
+        slot,
+        recursive,
+        set: options.set,
+        clear: options.clear,
+        recursive_set: options.recursive_set,
+        recursive_clear: options.recursive_clear,
+        propagation: options.propagation,
+    };
+    plan.step(step, pointer);
+    Ok(())
+}
+
+fn filesystem(
+    mount: &Mount,
+    kind: &str,
+    options: &Options,
+    target: Text,
+    pointer: &str,
+    plan: &mut Builder,
+) -> Result<()> {
+    if options.copy_up && kind != "tmpfs" {
+        return Err(Error::invalid("mount option tmpcopyup").because("is for tmpfs").at(format!("{pointer}/options")));
+    }
+    let source = mount.source().as_ref().and_then(|source| source.to_str()).filter(|source| !source.is_empty());
+    let source = plan.text(source.unwrap_or(kind), pointer)?;
+    let plain = matches!(kind, "proc" | "sysfs");
+    let data: Vec<&str> = options.data.iter().map(String::as_str).collect();
+    let kind = plan.text(kind, pointer)?;
+    if options.is_simple() {
+        let data = plan.text(data.join(","), pointer)?;
+        plan.step(Step::MountFilesystem { target, kind, source, flags: options.flags, data, plain }, pointer);
+        return Ok(());
+    }
+    let superblock = options.superblock.as_deref().into_iter();
+    let read_only = (options.flags & MS_RDONLY != 0).then_some("ro");
+    let each = data.iter().flat_map(|data| data.split(',')).chain(superblock).chain(read_only);
+    let options_list = plan.list(each, pointer)?;
+    let step = Step::MountDetached {
+        target,
+        kind,
+        source,
+        options: options_list,
+        attributes: options.set,
+        recursive_set: options.recursive_set,
+        recursive_clear: options.recursive_clear,
+        propagation: options.propagation,
+        copy_up: options.copy_up,
+        plain,
+    };
+    plan.step(step, pointer);
+    Ok(())
+}
+
+/// A mount of type `cgroup`: the host's own layout, seen from the container's cgroup.
+fn cgroup(
+    options: &Options,
+    facts: &Facts,
+    namespaces: &Namespaces,
+    target: Text,
+    destination: &str,
+    pointer: &str,
+    plan: &mut Builder,
+) -> Result<()> {
+    if let Some(name) = options.data.first() {
+        return Err(Error::unsupported(format!("mount option {name}"))
+            .because("a mount of type cgroup has none of its own")
+            .at(format!("{pointer}/options")));
+    }
+    if facts.cgroup.is_empty() {
+        return Err(Error::unsupported("a mount of type cgroup")
+            .because("this container has no cgroup, or this host has none mounted")
+            .at(format!("{pointer}/type")));
+    }
+    let apart = namespaces.apart(NEWCGROUP);
+    if let [only] = facts.cgroup.as_slice()
+        && only.v2
+        && only.name.is_empty()
+    {
+        return hierarchy(only, options, apart, target, pointer, plan);
+    }
+    // Version 1, or both: a small file system with one directory a hierarchy, as on the host.
+    let (kind, none) = (plan.text("tmpfs", pointer)?, plan.text("cgroup", pointer)?);
+    let data = plan.text("mode=755", pointer)?;
+    let flags = options.flags & !MS_RDONLY;
+    plan.step(Step::MountFilesystem { target, kind, source: none, flags, data, plain: false }, pointer);
+    for one in &facts.cgroup {
+        let inside = plan.text(format!("{}/{}", destination.trim_end_matches('/'), one.name), pointer)?;
+        hierarchy(one, options, apart, inside, pointer, plan)?;
+        let parts: Vec<&str> = one.name.split(',').filter(|part| *part != one.name).collect();
+        if !parts.is_empty() {
+            let slot = plan.slot(pointer)?;
+            plan.step(Step::OpenDirectory { slot, path: target }, pointer);
+            for part in parts {
+                let (name, to) = (plan.text(part, pointer)?, plan.text(&one.name, pointer)?);
+                plan.step(Step::Symlink { slot, name, target: to }, pointer);
+            }
+        }
+    }
+    if options.flags & MS_RDONLY != 0 {
+        plan.step(
+            Step::Remount { target, flags: options.flags | MS_REMOUNT | options::MS_BIND, data: Text(0) },
+            pointer,
+        );
+    }
+    Ok(())
+}
+
+fn hierarchy(
+    one: &CgroupMount,
+    options: &Options,
+    apart: bool,
+    target: Text,
+    pointer: &str,
+    plan: &mut Builder,
+) -> Result<()> {
+    if apart && options.is_simple() {
+        let name = if one.v2 { "cgroup2" } else { "cgroup" };
+        let (kind, source) = (plan.text(name, pointer)?, plan.text("cgroup", pointer)?);
+        let data = plan.text(&one.data, pointer)?;
+        plan.step(Step::MountFilesystem { target, kind, source, flags: options.flags, data, plain: false }, pointer);
+        return Ok(());
+    }
+    let source = plan.text(&one.path, pointer)?;
+    let step = Step::Bind {
+        target,
+        source,
+        slot: Slot::NONE,
+        recursive: false,
+        set: options.set,
+        clear: options.clear,
+        recursive_set: options.recursive_set,
+        recursive_clear: options.recursive_clear,
+        propagation: options.propagation,
+    };
+    plan.step(step, pointer);
+    Ok(())
+}
+
+/// From outside the root to inside, after the hooks that still see the host.
+pub(crate) fn enter_root(spec: &Spec, facts: &Facts, in_new_mounts: bool, plan: &mut Builder) -> Result<()> {
+    if !in_new_mounts {
+        plan.step(Step::ChangeRoot {}, "root/path");
+        return Ok(());
+    }
+    plan.step(if facts.no_pivot { Step::MoveRoot {} } else { Step::Pivot {} }, "root/path");
+    let flags = root_propagation(spec)?;
+    if flags != 0 {
+        plan.step(Step::RootPropagation { flags }, "linux/rootfsPropagation");
+    }
+    Ok(())
+}
+
+/// Last of the mounts, as a working directory may have to be made before.
+pub(crate) fn readonly_root(spec: &Spec, plan: &mut Builder) {
+    if spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+        plan.step(Step::RootReadonly {}, "root/readonly");
+    }
+}

@@ -1,0 +1,234 @@
+//! Namespaces: new ones, joined ones, id maps, and what is configured in them.
+
+use crate::step::{Slot, Step};
+use crate::{Builder, Facts};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use wharf_core::{Error, Result};
+
+pub(crate) const NEWTIME: u64 = 0x80;
+pub(crate) const NEWNS: u64 = 0x0002_0000;
+pub(crate) const NEWCGROUP: u64 = 0x0200_0000;
+pub(crate) const NEWUTS: u64 = 0x0400_0000;
+pub(crate) const NEWIPC: u64 = 0x0800_0000;
+pub(crate) const NEWUSER: u64 = 0x1000_0000;
+pub(crate) const NEWPID: u64 = 0x2000_0000;
+pub(crate) const NEWNET: u64 = 0x4000_0000;
+
+/// The namespaces of a container.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces {
+    /// `CLONE_NEW*` flags of the birth. A cgroup namespace is not among them: it must be made inside the cgroup.
+    pub new: u64,
+    pub new_cgroup: bool,
+    pub joins: Vec<Join>,
+    pub uid_map: Vec<Mapping>,
+    pub gid_map: Vec<Mapping>,
+    /// Lines for `timens_offsets`, written before the first process enters the new time namespace.
+    pub time_offsets: Vec<String>,
+    pub born: Born,
+}
+
+/// Who gives birth to the init.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Born {
+    /// wharf itself; the init joins what it must.
+    #[default]
+    Directly,
+    /// A process in between, which joins first. The kernel requires one for pid and time namespaces by path, whose
+    /// members are born in them; for namespaces to be owned by a joined user namespace; for namespaces of the host's to
+    /// be joined before a new user namespace takes that right away; and for the offsets of a new time namespace.
+    ByMiddle,
+}
+
+/// A namespace to join.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// `CLONE_NEW*`
+    pub kind: u64,
+    pub path: String,
+    pub pointer: String,
+    pub slot: Slot,
+}
+
+/// One line of an id map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub inside: u32,
+    pub outside: u32,
+    pub size: u32,
+}
+
+impl Namespaces {
+    pub fn joins(&self, kind: u64) -> bool {
+        self.joins.iter().any(|join| join.kind == kind)
+    }
+
+    /// A namespace of its own, or a joined one: not simply the caller's.
+    pub fn apart(&self, kind: u64) -> bool {
+        self.new & kind != 0 || kind == NEWCGROUP && self.new_cgroup || self.joins(kind)
+    }
+
+    pub fn has_mounts(&self) -> bool {
+        self.apart(NEWNS)
+    }
+
+    pub fn new_user(&self) -> bool {
+        self.new & NEWUSER != 0
+    }
+}
+
+/// The flag and the name of a namespace type.
+pub fn kind_of(kind: LinuxNamespaceType) -> (u64, &'static str) {
+    match kind {
+        LinuxNamespaceType::Mount => (NEWNS, "mount"),
+        LinuxNamespaceType::Cgroup => (NEWCGROUP, "cgroup"),
+        LinuxNamespaceType::Uts => (NEWUTS, "uts"),
+        LinuxNamespaceType::Ipc => (NEWIPC, "ipc"),
+        LinuxNamespaceType::User => (NEWUSER, "user"),
+        LinuxNamespaceType::Pid => (NEWPID, "pid"),
+        LinuxNamespaceType::Network => (NEWNET, "network"),
+        LinuxNamespaceType::Time => (NEWTIME, "time"),
+    }
+}
+
+pub(crate) fn judge(spec: &Spec, facts: &Facts) -> Result<Namespaces> {
+    let mut all = Namespaces::default();
+    let Some(linux) = spec.linux() else { return Ok(all) };
+    let mut seen = 0;
+    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
+        let pointer = format!("linux/namespaces/{index}");
+        let (kind, name) = kind_of(namespace.typ());
+        if seen & kind != 0 {
+            return Err(Error::invalid(format!("namespace {name}")).because("is listed twice").at(pointer));
+        }
+        seen |= kind;
+        match namespace.path() {
+            Some(path) if !path.as_os_str().is_empty() => {
+                let pointer = format!("{pointer}/path");
+                if !path.is_absolute() {
+                    return Err(Error::invalid(format!("namespace path {}", path.display()))
+                        .because("must be absolute")
+                        .at(pointer));
+                }
+                // Slots are given when the plan is begun.
+                all.joins.push(Join { kind, path: path.to_string_lossy().into_owned(), pointer, slot: Slot::NONE });
+            }
+            _ if kind == NEWCGROUP => all.new_cgroup = true,
+            _ => all.new |= kind,
+        }
+    }
+    for (index, join) in all.joins.iter_mut().enumerate() {
+        join.slot = Slot(Slot::COUNT as u8 - 1 - index as u8);
+    }
+    maps(linux.uid_mappings(), linux.gid_mappings(), facts, &mut all)?;
+    offsets(spec, &mut all)?;
+    let joins_early = all.joins.iter().any(|join| join.kind & (NEWPID | NEWTIME | NEWUSER) != 0);
+    if joins_early || all.new_user() && !all.joins.is_empty() || !all.time_offsets.is_empty() {
+        all.born = Born::ByMiddle;
+    }
+    Ok(all)
+}
+
+fn maps(
+    uids: &Option<Vec<LinuxIdMapping>>,
+    gids: &Option<Vec<LinuxIdMapping>>,
+    facts: &Facts,
+    all: &mut Namespaces,
+) -> Result<()> {
+    let (mut uid_map, mut gid_map) = (Vec::new(), Vec::new());
+    for (mappings, name, id, map) in
+        [(uids, "uidMappings", facts.uid, &mut uid_map), (gids, "gidMappings", facts.gid, &mut gid_map)]
+    {
+        let pointer = format!("linux/{name}");
+        let mappings = mappings.as_deref().unwrap_or_default();
+        if all.new & NEWUSER == 0 {
+            // Engines repeat the maps of a user namespace that they let us join; they hold there already.
+            if !mappings.is_empty() && !all.joins.iter().any(|join| join.kind == NEWUSER) {
+                return Err(Error::invalid(name).because("needs a user namespace").at(pointer));
+            }
+            continue;
+        }
+        if mappings.is_empty() {
+            return Err(Error::invalid(format!("a new user namespace without {name}"))
+                .because("nobody would be root in it")
+                .at(pointer));
+        }
+        for (index, mapping) in mappings.iter().enumerate() {
+            let one = Mapping { inside: mapping.container_id(), outside: mapping.host_id(), size: mapping.size() };
+            let wrong = |why: &str| {
+                let doing = format!("id mapping {} {} {}", one.inside, one.outside, one.size);
+                Err(Error::invalid(doing).because(why).at(format!("{pointer}/{index}")))
+            };
+            if one.size == 0 {
+                return wrong("its size is 0");
+            }
+            let (inside, outside) = (one.inside.checked_add(one.size - 1), one.outside.checked_add(one.size - 1));
+            if inside.is_none() || outside.is_none() {
+                return wrong("it goes beyond the largest id");
+            }
+            if facts.uid != 0 && (one.size != 1 || one.outside != id) {
+                return wrong("without root only the caller's own id can be mapped yet");
+            }
+            map.push(one);
+        }
+        if !map.iter().any(|one: &Mapping| one.inside == 0) {
+            return Err(Error::invalid(name).because("does not map id 0").at(pointer));
+        }
+    }
+    (all.uid_map, all.gid_map) = (uid_map, gid_map);
+    Ok(())
+}
+
+fn offsets(spec: &Spec, all: &mut Namespaces) -> Result<()> {
+    let Some(offsets) = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref()) else { return Ok(()) };
+    if !offsets.is_empty() && all.new & NEWTIME == 0 {
+        return Err(Error::invalid("timeOffsets").because("needs a new time namespace").at("linux/timeOffsets"));
+    }
+    for (clock, offset) in offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(Error::invalid(format!("clock {clock:?}"))
+                .because("only monotonic and boottime have offsets")
+                .at("linux/timeOffsets"));
+        }
+        all.time_offsets.push(format!("{clock} {} {}", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+    }
+    all.time_offsets.sort();
+    Ok(())
+}
+
+/// The first steps of the init: into what it can join by itself.
+pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) {
+    if all.born == Born::Directly {
+        for join in &all.joins {
+            plan.step(Step::EnterNamespace { slot: join.slot, kind: join.kind }, join.pointer.as_str());
+        }
+    }
+    if all.new_cgroup {
+        // Its root is the cgroup that the process is in when it is made, so not at birth.
+        plan.step(Step::Unshare { flags: NEWCGROUP }, "linux/namespaces");
+    }
+}
+
+/// Names and interfaces of the namespaces that are the container's.
+pub(crate) fn configure(spec: &Spec, all: &Namespaces, plan: &mut Builder) -> Result<()> {
+    const LONGEST: usize = 64;
+    for (name, pointer) in [(spec.hostname(), "hostname"), (spec.domainname(), "domainname")] {
+        let Some(name) = name.as_deref().filter(|name| !name.is_empty()) else { continue };
+        if !all.apart(NEWUTS) {
+            return Err(Error::invalid(format!("{pointer} {name:?}")).because("needs a UTS namespace").at(pointer));
+        }
+        if name.len() > LONGEST {
+            return Err(Error::invalid(pointer)
+                .because(format!("is {} bytes long, the kernel takes {LONGEST}", name.len()))
+                .at(pointer));
+        }
+        let bytes = plan.bytes(name.as_bytes());
+        let step =
+            if pointer == "hostname" { Step::Hostname { name: bytes } } else { Step::Domainname { name: bytes } };
+        plan.step(step, pointer);
+    }
+    if all.new & NEWNET != 0 {
+        plan.step(Step::LoopbackUp {}, "linux/namespaces");
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! The closed list of what an init can be told to do, and how a step is written down.
+
+/// A NUL-terminated string in the plan's arena, by its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text(pub u32);
+
+/// Bytes in the plan's arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    pub at: u32,
+    pub length: u32,
+}
+
+/// Consecutive NUL-terminated strings in the plan's arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct List {
+    pub at: u32,
+    pub count: u32,
+}
+
+/// Number of a descriptor that the init holds; its table is in the plan's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(pub u8);
+
+impl Slot {
+    /// Where a step takes no descriptor.
+    pub const NONE: Slot = Slot(u8::MAX);
+    /// The socket to the parent.
+    pub const PARENT: Slot = Slot(0);
+    /// The socket that `start` speaks to.
+    pub const START: Slot = Slot(1);
+    /// The state as JSON, for hooks that the init runs.
+    pub const STATE: Slot = Slot(2);
+    /// The root file system's mount.
+    pub const ROOT: Slot = Slot(3);
+    /// The host's /proc.
+    pub const PROC: Slot = Slot(4);
+    /// The opened /dev of the container.
+    pub const DEV: Slot = Slot(5);
+    /// First slot that the planner gives away.
+    pub const FREE: u8 = 6;
+    /// How many slots there are.
+    pub const COUNT: usize = 64;
+}
+
+/// A value with a fixed form on the wire, little endian.
+trait Operand: Sized {
+    fn put(self, out: &mut Vec<u8>);
+    fn take(input: &mut &[u8]) -> Option<Self>;
+}
+
+macro_rules! integer_operands {
+    ($($kind:ty)*) => {$(
+        impl Operand for $kind {
+            fn put(self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_le_bytes());
+            }
+            fn take(input: &mut &[u8]) -> Option<Self> {
+                let (head, tail) = input.split_first_chunk()?;
+                *input = tail;
+                Some(Self::from_le_bytes(*head))
+            }
+        }
+    )*};
+}
+integer_operands!(u8 u32 i32 u64);
+
+impl Operand for bool {
+    fn put(self, out: &mut Vec<u8>) {
+        u8::from(self).put(out);
+    }
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        u8::take(input).map(|byte| byte != 0)
+    }
+}
+
+impl Operand for Text {
+    fn put(self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        u32::take(input).map(Text)
+    }
+}
+
+impl Operand for Slot {
+    fn put(self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        u8::take(input).map(Slot)
+    }
+}
+
+impl Operand for Bytes {
+    fn put(self, out: &mut Vec<u8>) {
+        self.at.put(out);
+        self.length.put(out);
+    }
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        Some(Bytes { at: u32::take(input)?, length: u32::take(input)? })
+    }
+}
+
+impl Operand for List {
+    fn put(self, out: &mut Vec<u8>) {
+        self.at.put(out);
+        self.count.put(out);
+    }
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        Some(List { at: u32::take(input)?, count: u32::take(input)? })
+    }
+}
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $code:literal $name:ident { $($field:ident: $kind:ty),* $(,)? })*) => {
+        /// One thing to do. The number before each is its code on the wire and never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Step {
+            $($(#[$doc])* $name { $($field: $kind),* },)*
+        }
+
+        impl Step {
+            pub(crate) fn put(self, out: &mut Vec<u8>) {
+                match self {
+                    $(Step::$name { $($field),* } => {
+                        out.push($code);
+                        $($field.put(out);)*
+                    })*
+                }
+            }
+
+            /// The next step of `input`, which is shortened by it; `None` at the end and for a code that is unknown.
+            pub fn take(input: &mut &[u8]) -> Option<Step> {
+                match u8::take(input)? {
+                    $($code => Some(Step::$name { $($field: <$kind>::take(input)?),* }),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// setns(2) into the namespace in `slot`.
+    1 EnterNamespace { slot: Slot, kind: u64 }
+    /// unshare(2).
+    2 Unshare { flags: u64 }
+    /// Tells the parent that a phase is reached.
+    3 Report { phase: u8 }
+    /// Waits for the parent's word; its death ends the init.
+    4 Await {}
+    /// Runs a hook from inside; the state is its standard input. No limit where `milliseconds` is -1.
+    5 Hook { path: Text, arguments: List, environment: List, milliseconds: i32 }
+    /// Changes the propagation of every mount that was inherited.
+    6 PropagateAll { flags: u64 }
+    /// Copies the mount of a path of the host, detached, into `slot`.
+    7 OpenTree { slot: Slot, source: Text, recursive: bool }
+    /// Copies the root file system's mount and attaches it over itself, into the slot `ROOT`.
+    8 OpenRoot { path: Text }
+    /// mount(2) of a file system on a directory of the root; `plain` forbids symbolic links on the way (CVE-2019-19921).
+    9 MountFilesystem { target: Text, kind: Text, source: Text, flags: u64, data: Text, plain: bool }
+    /// The same by way of a detached mount, for what mount(2) cannot do in one call.
+    10 MountDetached { target: Text, kind: Text, source: Text, options: List, attributes: u64, recursive_set: u64, recursive_clear: u64, propagation: u64, copy_up: bool, plain: bool }
+    /// Attaches a copy of a host directory or file; from `slot`, where one is given.
+    11 Bind { target: Text, source: Text, slot: Slot, recursive: bool, set: u64, clear: u64, recursive_set: u64, recursive_clear: u64, propagation: u64 }
+    /// Changes a mount that is there already.
+    12 Remount { target: Text, flags: u64, data: Text }
+    /// Opens a directory of the root, made where it is missing.
+    13 OpenDirectory { slot: Slot, path: Text }
+    /// Makes a device node below an opened directory.
+    14 Device { slot: Slot, path: Text, mode: u32, device: u64, uid: u32, gid: u32 }
+    /// Makes a symbolic link in an opened directory, unless the name is taken.
+    15 Symlink { slot: Slot, name: Text, target: Text }
+    16 Hostname { name: Bytes }
+    17 Domainname { name: Bytes }
+    /// Writes a file below the host's /proc, as the process itself.
+    18 WriteProc { path: Text, value: Bytes }
+    /// Brings `lo` up.
+    19 LoopbackUp {}
+    /// Makes the root file system the root, and drops the old one.
+    20 Pivot {}
+    /// The same without pivot_root(2): for a root on an initramfs, which cannot be pivoted from.
+    21 MoveRoot {}
+    /// chroot(2), for a container without a mount namespace.
+    22 ChangeRoot {}
+    /// The root's own propagation, seen from inside.
+    23 RootPropagation { flags: u64 }
+    24 RootReadonly {}
+    /// Hides a path: a file behind the host's null device, a directory behind an empty one. Missing ones are left.
+    25 Mask { path: Text }
+    /// Makes a path and all below it read-only. Missing ones are left.
+    26 ReadonlyPath { path: Text }
+    27 NewSession {}
+    28 SessionKeyring { name: Text }
+    29 Personality { persona: u64 }
+    30 IoPriority { value: u32 }
+    31 Schedule { policy: u32, flags: u64, nice: i32, priority: u32, runtime: u64, deadline: u64, period: u64 }
+    32 Umask { mask: u32 }
+    /// Supplementary groups: four bytes each, little endian.
+    33 Groups { gids: Bytes }
+    /// Changes to the working directory as the user, makes it where it is missing, and proves that it is inside.
+    34 WorkingDirectory { path: Text, uid: u32, gid: u32 }
+    /// Finds the payload's executable among `candidates`, as the user.
+    35 FindExecutable { name: Text, candidates: List, uid: u32, gid: u32 }
+    /// HOME from the container's passwd, for an environment that has none.
+    36 Home { uid: u32 }
+    /// Waits for `start`; from here on failures are told to it.
+    37 WaitStart {}
+    38 NoNewPrivileges {}
+    /// Loads a seccomp filter of eight bytes an instruction.
+    39 Seccomp { program: Bytes, flags: u32 }
+    /// Takes every capability that is not in `keep` out of the bounding set.
+    40 Bounding { keep: u64 }
+    41 Gid { gid: u32 }
+    /// Changes the user, keeping the permitted capabilities.
+    42 Uid { uid: u32 }
+    43 Capabilities { effective: u64, permitted: u64, inheritable: u64 }
+    44 Ambient { set: u64 }
+    /// Opens a directory of the host.
+    45 OpenHost { slot: Slot, path: Text }
+    /// Copies the mount of the host's null device, proved to be it, for `Mask`.
+    46 OpenNull {}
+    /// Becomes the payload.
+    47 Exec { arguments: List, environment: List }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_comes_back_as_it_was_written() {
+        let steps = [
+            Step::Bind {
+                target: Text(7),
+                source: Text(9),
+                slot: Slot(4),
+                recursive: true,
+                set: 1,
+                clear: 2,
+                recursive_set: 3,
+                recursive_clear: 4,
+                propagation: 5,
+            },
+            Step::Await {},
+            Step::Hook {
+                path: Text(1),
+                arguments: List { at: 2, count: 3 },
+                environment: List { at: 4, count: 5 },
+                milliseconds: -1,
+            },
+            Step::Seccomp { program: Bytes { at: 1, length: 2 }, flags: 3 },
+        ];
+        let mut wire = Vec::new();
+        for step in steps {
+            step.put(&mut wire);
+        }
+        let mut input = wire.as_slice();
+        for step in steps {
+            assert_eq!(Step::take(&mut input), Some(step));
+        }
+        assert_eq!(Step::take(&mut input), None);
+        assert_eq!(Step::take(&mut [200u8].as_slice()), None);
+        assert_eq!(Step::take(&mut &wire[..3]), None);
+    }
+}
