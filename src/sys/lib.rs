@@ -5,6 +5,7 @@ pub mod cgroup_fs;
 pub mod credentials;
 pub mod dir;
 pub mod fd;
+pub mod meter;
 pub mod mount;
 pub mod namespace;
 pub mod probe;

@@ -68,6 +68,9 @@ const ROOMS: &[Room] = &[
     ),
     room("e2e", "wharf-e2e", &["libtest-mimic", "nix", "serde_json"]),
     room("e2e/payload", "wharf-payload", &["wharf-sys", "nix", "serde_json"]),
+    room("e2e/benchmark", "wharf-benchmark", &["nix", "serde_json"]),
+    // Its three small programs have a C entry each, as the binary has.
+    room("e2e/floor", "wharf-floor", &["wharf-sys"]),
     module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
     module("src/route", &["wharf-core"]),
     module("src/cli", &["wharf-core", "clap", "serde", "serde_json"]),
