@@ -37,8 +37,15 @@ struct Options {
 }
 
 fn options() -> std::result::Result<Options, String> {
-    let mut options =
-        Options { quick: false, write: None, rounds: 0, only: None, tools: PathBuf::new(), wharf: PathBuf::new() };
+    let mut options = Options {
+        quick: false,
+        instructions: false,
+        write: None,
+        rounds: 0,
+        only: None,
+        tools: PathBuf::new(),
+        wharf: PathBuf::new(),
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
