@@ -4,7 +4,7 @@ use crate::devices::Line;
 use crate::handle::{processes, system};
 use crate::layout::{Layout, Version};
 use crate::wanted::{Missing, Wanted, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::OwnedFd;
 use wharf_core::{CgroupPaths, Error, Kind, Result};
 use wharf_sys::Errno;
 use wharf_sys::bpf;
@@ -305,9 +305,9 @@ impl<'a> Cgroup<'a> {
     }
 
     /// For `CLONE_INTO_CGROUP`, where v2 is alone: a process born there needs no [`Cgroup::place`].
-    pub fn birth_fd(&self) -> Option<BorrowedFd<'_>> {
+    pub fn birth_fd(&self) -> Option<&OwnedFd> {
         let alone = self.wanted.layout.version() == Version::V2;
-        self.leaf.as_ref().filter(|_| alone).map(|leaf| leaf.as_fd())
+        self.leaf.as_ref().filter(|_| alone).map(AsRef::as_ref)
     }
 
     /// Puts a process, as its pid is here, into the cgroup in every hierarchy.

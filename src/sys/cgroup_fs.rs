@@ -120,6 +120,12 @@ impl AsFd for Dir {
     }
 }
 
+impl AsRef<OwnedFd> for Dir {
+    fn as_ref(&self) -> &OwnedFd {
+        &self.0
+    }
+}
+
 /// A control file, open for writing.
 #[derive(Debug)]
 pub struct Control(OwnedFd);

@@ -1,0 +1,382 @@
+//! Cgroups of the real kernel, as root, whichever version it has. Each test has a path of its own and leaves nothing.
+
+use oci_spec::runtime::LinuxResources;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use wharf_cgroup::{Cgroup, Handle, Layout, Version, Wanted};
+use wharf_core::{CgroupPaths, ContainerId, Result};
+use wharf_sys::namespace::{Side, clone};
+use wharf_sys::process::{ExecStrings, exec, exit_now};
+
+/// A cgroup path that is nobody else's; what is left of it after the test is removed, and fails the test.
+struct Place {
+    path: String,
+    top: String,
+    levels: u32,
+}
+
+impl Place {
+    /// None, with the reason printed, where this host cannot run the test.
+    fn new(name: &str) -> Option<Place> {
+        if wharf_sys::credentials::effective_uid() != 0 {
+            println!("skipped: needs root");
+            return None;
+        }
+        if Layout::detect().unwrap().version() == Version::None {
+            println!("skipped: no cgroup hierarchy is mounted");
+            return None;
+        }
+        let top = format!("wharf-test-{name}-{}", std::process::id());
+        Some(Place { path: format!("/{top}/inner"), top, levels: 2 })
+    }
+
+    fn wanted(&self, resources: &str) -> Wanted {
+        self.try_wanted(resources).unwrap()
+    }
+
+    fn try_wanted(&self, resources: &str) -> Result<Wanted> {
+        let resources: LinuxResources = serde_json::from_str(resources).unwrap();
+        let id = ContainerId::new("c").unwrap();
+        Wanted::new(Layout::detect()?, Some(&self.path), &id, Some(&resources), false)
+    }
+
+    fn record(&self) -> CgroupPaths {
+        CgroupPaths {
+            seen: self.path.clone(),
+            payload: self.path.clone(),
+            freezer: self.path.clone(),
+            made: self.levels,
+            apart: Vec::new(),
+        }
+    }
+
+    /// Every directory of ours, in all hierarchies.
+    fn left(&self) -> Vec<PathBuf> {
+        let layout = Layout::detect().unwrap();
+        let tops = layout.hierarchies.iter().map(|hierarchy| Path::new(&hierarchy.mount_point).join(&self.top));
+        tops.filter(|path| path.exists()).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let left = self.left();
+        if let Ok(handle) = Handle::open(Layout::detect().unwrap(), &self.record()) {
+            let _ = handle.kill_all(9);
+            let _ = handle.remove();
+        }
+        if !left.is_empty() && !std::thread::panicking() {
+            panic!("left behind: {left:?}");
+        }
+    }
+}
+
+fn directory(wanted: &Wanted, controller: &str) -> Option<PathBuf> {
+    let layout = wanted.layout();
+    let index = layout.find(controller)?;
+    let path = wanted.paths()[index].trim_start_matches('/');
+    Some(Path::new(&layout.hierarchies[index].mount_point).join(path))
+}
+
+fn read(wanted: &Wanted, controller: &str, file: &str) -> String {
+    let path = directory(wanted, controller).unwrap().join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+fn handle(cgroup: &Cgroup) -> Handle {
+    Handle::open(Layout::mounted().unwrap(), &cgroup.paths()).unwrap()
+}
+
+/// A shell that waits until it is placed and told to go.
+fn shell(script: &str) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("read go; {script}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Places the shell, lets it go, and returns what it wrote.
+fn run_in(cgroup: &Cgroup, script: &str) -> String {
+    let mut child = shell(script);
+    cgroup.place(child.id() as i32).unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn finish(cgroup: &Cgroup, children: impl IntoIterator<Item = Child>) {
+    let handle = handle(cgroup);
+    let reaper: Vec<_> =
+        children.into_iter().map(|mut child| std::thread::spawn(move || child.wait().unwrap())).collect();
+    handle.kill_all(9).unwrap();
+    assert_eq!(handle.processes().unwrap(), Vec::<i32>::new());
+    for thread in reaper {
+        thread.join().unwrap();
+    }
+    handle.remove().unwrap();
+}
+
+#[test]
+fn limits_are_in_the_files_before_any_process() {
+    let Some(place) = Place::new("limits") else { return };
+    let resources = r#"{"memory": {"limit": 67108864, "reservation": 33554432},
+        "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0", "mems": "0"}, "pids": {"limit": 20}}"#;
+    let wanted = place.wanted(resources);
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    let seen = match wanted.layout().version() {
+        Version::V2 => [
+            ("memory", "memory.max", "67108864"),
+            ("memory", "memory.low", "33554432"),
+            ("cpu", "cpu.weight", "59"),
+            ("cpu", "cpu.max", "50000 100000"),
+            ("cpuset", "cpuset.cpus", "0"),
+            ("pids", "pids.max", "20"),
+        ],
+        _ => [
+            ("memory", "memory.limit_in_bytes", "67108864"),
+            ("memory", "memory.soft_limit_in_bytes", "33554432"),
+            ("cpu", "cpu.shares", "512"),
+            ("cpu", "cpu.cfs_quota_us", "50000"),
+            ("cpuset", "cpuset.cpus", "0"),
+            ("pids", "pids.max", "20"),
+        ],
+    };
+    for (controller, file, value) in seen {
+        assert_eq!(read(&wanted, controller, file), value, "{file}");
+    }
+    assert_eq!(cgroup.paths().payload, place.path);
+    assert_eq!(cgroup.paths(), place.record());
+    finish(&cgroup, []);
+}
+
+#[test]
+fn memory_and_swap_are_limited_together() {
+    let Some(place) = Place::new("swap") else { return };
+    let wanted = place.wanted(r#"{"memory": {"limit": 67108864, "swap": 100663296}}"#);
+    let cgroup = match Cgroup::create(&wanted) {
+        Ok(cgroup) => cgroup,
+        Err(error) if error.to_string().contains("does not count swap") => {
+            return println!("skipped: {error}");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    if wanted.layout().version() == Version::V2 {
+        assert_eq!(read(&wanted, "memory", "memory.swap.max"), "33554432");
+    } else {
+        assert_eq!(read(&wanted, "memory", "memory.memsw.limit_in_bytes"), "100663296");
+    }
+    finish(&cgroup, []);
+}
+
+#[test]
+fn a_pids_limit_stops_the_fork_that_goes_too_far() {
+    let Some(place) = Place::new("pids") else { return };
+    let wanted = place.wanted(r#"{"pids": {"limit": 3}}"#);
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    let said = run_in(&cgroup, "sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait; echo survived");
+    assert!(said.to_lowercase().contains("fork"), "{said}");
+    finish(&cgroup, []);
+}
+
+#[test]
+fn a_placed_process_is_in_every_hierarchy() {
+    let Some(place) = Place::new("place") else { return };
+    let wanted = place.wanted("{}");
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    let said = run_in(&cgroup, "cat /proc/self/cgroup");
+    for hierarchy in &wanted.layout().hierarchies {
+        let line = format!(":{}:{}", hierarchy.label(), place.path);
+        assert!(said.lines().any(|seen| seen.ends_with(&line)), "{line} is not in\n{said}");
+    }
+    finish(&cgroup, []);
+}
+
+#[test]
+fn a_process_can_be_born_inside_where_v2_is_alone() {
+    let Some(place) = Place::new("birth") else { return };
+    let wanted = place.wanted(r#"{"pids": {"limit": 5}}"#);
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    let Some(birth) = cgroup.birth_fd() else {
+        assert_ne!(wanted.layout().version(), Version::V2);
+        finish(&cgroup, []);
+        return println!("skipped: v2 is not alone on this host");
+    };
+    let arguments = ExecStrings::new([c"sleep", c"60"]);
+    let nothing = ExecStrings::new([]);
+    match clone(0, Some(birth)).unwrap() {
+        Side::Child => {
+            exec(c"/bin/sleep", &arguments, &nothing);
+            // Nothing else: other tests run in threads that the child does not have.
+            exit_now(127)
+        }
+        Side::Parent { pid, .. } => {
+            assert_eq!(handle(&cgroup).processes().unwrap(), [pid]);
+            handle(&cgroup).kill_all(9).unwrap();
+            wharf_sys::process::wait(pid, 0).unwrap();
+        }
+    }
+    finish(&cgroup, []);
+}
+
+#[test]
+fn device_rules_deny_what_they_do_not_allow() {
+    let Some(place) = Place::new("devices") else { return };
+    let dir = PathBuf::from(format!("/var/tmp/{}", place.top));
+    std::fs::create_dir(&dir).unwrap();
+    let node = |name: &str| dir.join(name).display().to_string();
+    let (kmsg, port, zero) = (node("kmsg"), node("port"), node("zero"));
+    let script = format!(
+        "mknod {kmsg} c 1 11 && mknod {port} c 1 4 && mknod {zero} c 1 5 && echo made
+        for way in '{kmsg} <' '{kmsg} >' '{port} <' '{zero} <'; do
+            set -- $way
+            case $2 in '<') (exec 3<$1) ;; '>') (exec 3>$1) ;; esac 2>/dev/null && echo $way || echo no $way
+        done"
+    );
+    let outcome = std::panic::catch_unwind(|| {
+        let rules = r#"{"devices": [{"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#;
+        let wanted = place.wanted(rules);
+        let cgroup = Cgroup::create(&wanted).unwrap();
+        let said = run_in(&cgroup, &script);
+        assert_eq!(said, format!("made\n{kmsg} <\nno {kmsg} >\nno {port} <\n{zero} <\n"));
+        finish(&cgroup, []);
+    });
+    // The same outside, so that nothing but the rules denies.
+    let outside = Command::new("sh").args(["-c", &format!("(exec 3>{kmsg}) && echo written")]).output().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    outcome.unwrap();
+    assert_eq!(String::from_utf8_lossy(&outside.stdout), "written\n");
+}
+
+#[test]
+fn a_failed_create_leaves_nothing() {
+    let Some(place) = Place::new("failed") else { return };
+    // The last write of the list is refused by the kernel, after everything before it was made.
+    let wanted = place.wanted(r#"{"pids": {"limit": 5}, "cpu": {"cpus": "100000", "mems": "0"}}"#);
+    let error = Cgroup::create(&wanted).unwrap_err();
+    assert_eq!(error.pointer(), Some("linux/resources/cpu/cpus"), "{error}");
+    assert!(error.to_string().contains(&place.path), "{error}");
+    assert_eq!(place.left(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn levels_that_were_there_before_stay() {
+    let Some(place) = Place::new("levels") else { return };
+    let layout = Layout::detect().unwrap();
+    let tops: Vec<PathBuf> =
+        layout.hierarchies.iter().map(|hierarchy| Path::new(&hierarchy.mount_point).join(&place.top)).collect();
+    // In the first hierarchy only: the others are told apart in the record.
+    std::fs::create_dir(&tops[0]).unwrap();
+    let wanted = place.wanted("{}");
+    let expected = wanted.expected().unwrap();
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    assert_eq!(cgroup.paths(), expected);
+    finish(&cgroup, []);
+    assert_eq!(place.left(), [tops[0].clone()]);
+    std::fs::remove_dir(&tops[0]).unwrap();
+}
+
+#[test]
+fn a_cgroup_in_use_is_refused_and_an_empty_one_is_used() {
+    let Some(place) = Place::new("used") else { return };
+    let wanted = place.wanted("{}");
+    let first = Cgroup::create(&wanted).unwrap();
+    Cgroup::create(&wanted).unwrap();
+    let child = shell("sleep 60");
+    first.place(child.id() as i32).unwrap();
+    let error = Cgroup::create(&wanted).unwrap_err();
+    assert!(error.to_string().contains("it exists and holds 1 processes"), "{error}");
+    finish(&first, [child]);
+}
+
+#[test]
+fn a_frozen_process_stands_still_and_dies_all_the_same() {
+    let Some(place) = Place::new("freeze") else { return };
+    let wanted = place.wanted("{}");
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    let handle = handle(&cgroup);
+    let mut child = shell("echo went on; sleep 60");
+    cgroup.place(child.id() as i32).unwrap();
+    assert!(!handle.is_frozen().unwrap());
+    handle.freeze().unwrap();
+    assert!(handle.is_frozen().unwrap());
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let out = child.stdout.take().unwrap();
+    assert!(!wharf_sys::process::readable(&out, 200).unwrap(), "it ran while frozen");
+    handle.thaw().unwrap();
+    assert!(wharf_sys::process::readable(&out, 5000).unwrap(), "it did not go on");
+    handle.freeze().unwrap();
+    finish(&cgroup, [child]);
+}
+
+#[test]
+fn killing_reaches_nested_cgroups_and_a_process_that_forks_on_and_on() {
+    let Some(place) = Place::new("kill") else { return };
+    let wanted = place.wanted(r#"{"pids": {"limit": 100}}"#);
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    let mut child = shell("fork() { (fork) & (sleep 0.01; fork) & }; fork; sleep 60");
+    cgroup.place(child.id() as i32).unwrap();
+    // A payload that made cgroups of its own below, in each hierarchy.
+    let nested = shell("sleep 60");
+    for index in 0..wanted.layout().hierarchies.len() {
+        let mount_point = &wanted.layout().hierarchies[index].mount_point;
+        let below = format!("{mount_point}{}/child", wanted.paths()[index]);
+        std::fs::create_dir_all(format!("{below}/grandchild")).unwrap();
+        for (file, value) in [("cpuset.cpus", "0"), ("cpuset.mems", "0")] {
+            for dir in [below.clone(), format!("{below}/grandchild")] {
+                let _ = std::fs::write(format!("{dir}/{file}"), value);
+            }
+        }
+        std::fs::write(format!("{below}/grandchild/cgroup.procs"), nested.id().to_string()).unwrap();
+    }
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let listed = handle(&cgroup).processes().unwrap();
+    assert!(listed.len() > 2 && listed.contains(&(nested.id() as i32)), "{listed:?}");
+    finish(&cgroup, [child, nested]);
+    assert_eq!(place.left(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_signal_to_all_is_sent_once_and_leaves_the_cgroup_running() {
+    let Some(place) = Place::new("signal") else { return };
+    let wanted = place.wanted("{}");
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    let mut child = shell("trap 'echo caught' USR1; echo ready; while :; do sleep 0.05; done");
+    cgroup.place(child.id() as i32).unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    handle(&cgroup).kill_all(10).unwrap();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert_eq!(line, "ready\ncaught\n");
+    assert!(!handle(&cgroup).is_frozen().unwrap());
+    finish(&cgroup, [child]);
+}
+
+#[test]
+fn removing_what_is_gone_is_no_error() {
+    let Some(place) = Place::new("gone") else { return };
+    let handle = Handle::open(Layout::mounted().unwrap(), &place.record()).unwrap();
+    handle.kill_all(9).unwrap();
+    handle.thaw().unwrap();
+    assert!(!handle.is_frozen().unwrap());
+    assert_eq!(handle.processes().unwrap(), Vec::<i32>::new());
+    handle.remove().unwrap();
+    let none = Handle::open(Layout::mounted().unwrap(), &CgroupPaths::default()).unwrap();
+    none.kill_all(9).unwrap();
+    none.remove().unwrap();
+}
+
+#[test]
+fn a_record_that_leads_elsewhere_is_refused() {
+    for path in ["/", "/../x", "/a/.."] {
+        let paths = CgroupPaths { payload: path.to_owned(), ..CgroupPaths::default() };
+        assert!(Handle::open(Layout::default(), &paths).is_err(), "{path}");
+    }
+}
