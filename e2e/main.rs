@@ -5,6 +5,8 @@ mod annotations;
 mod attack;
 mod broken_bundles;
 mod capabilities;
+mod cgroups_path;
+mod devices;
 mod domainname;
 mod hostname;
 mod inherited;
@@ -12,6 +14,7 @@ mod masked_paths;
 mod mount_options;
 mod mount_targets;
 mod mount_types;
+mod namespaces;
 mod no_new_privileges;
 mod oom_score_adj;
 mod process;
@@ -19,7 +22,9 @@ mod readonly_paths;
 mod rlimits;
 mod root;
 mod rootfs_propagation;
+mod sysctl;
 mod user;
+mod user_namespace;
 
 fn main() -> std::process::ExitCode {
     harness::main(vec![
@@ -42,5 +47,10 @@ fn main() -> std::process::ExitCode {
         readonly_paths::trials(),
         attack::trials(),
         broken_bundles::trials(),
+        namespaces::trials(),
+        user_namespace::trials(),
+        devices::trials(),
+        sysctl::trials(),
+        cgroups_path::trials(),
     ])
 }

@@ -112,7 +112,7 @@ pub(crate) fn trials() -> Feature {
             host.except("runc", "1.1 does not know defaults and nosymfollow")?;
             try_all(host, "tmpfs", NEWER, "")
         })
-        .trial("each recursive option reaches the mount below", |host| try_all(host, "rbind", RECURSIVE, "/sub"))
+        .trial("each recursive option reaches the mount below", |host| try_all(host, "rbind", &recursive(host), "/sub"))
         .trial("each recursive option holds on the mount itself", |host| {
             let cases: Vec<Case> = recursive(host).into_iter().filter(|case| case.0 != ["ro"]).collect();
             try_all(host, "rbind", &cases, "")

@@ -85,7 +85,8 @@ pub(crate) fn trials() -> Feature {
                 ("unbindable", "unbindable"),
                 ("runbindable", "unbindable"),
             ] {
-                if host.runtime.name() == "runc" && value.ends_with("unbindable") {
+                if host.runtime.name() == "runc" && ["unbindable", "runbindable", "shared", "rshared"].contains(&value)
+                {
                     continue;
                 }
                 let report = host.report(&host.bundle()?.set("/linux/rootfsPropagation", json!(value)))?;
@@ -93,9 +94,29 @@ pub(crate) fn trials() -> Feature {
                 let propagation = root.text("/propagation");
                 match shown {
                     "" => ensure!(!propagation.contains("shared:"), "{value}: {propagation:?}"),
+                    // A slave whose master is private is private: runc makes the root's parent so.
+                    "master:" => ensure!(!propagation.contains("shared:"), "{value}: {propagation:?}"),
                     shown => ensure!(propagation.contains(shown), "{value}: {propagation:?}"),
                 }
             }
+            Ok(())
+        })
+        .trial("with rslave a mount that the host makes below the root arrives inside", |host| {
+            let bundle = host.bundle()?.set("/linux/rootfsPropagation", json!("rslave")).payload(&[
+                "wait-file",
+                "/tmp/go",
+                ";",
+                "report",
+                ";",
+                "sleep",
+            ]);
+            let container = host.start(&bundle)?;
+            let later = Mounted::tmpfs(&bundle.rootfs().join("var"))?;
+            std::fs::write(bundle.rootfs().join("tmp/go"), "")?;
+            let arrived = container.lines(2)?[1].mount("/var").text("/type") == "tmpfs";
+            container.delete_force()?;
+            drop(later);
+            ensure!(arrived, "it did not arrive");
             Ok(())
         })
         .trial("an unknown value is refused by name", |host| {
