@@ -19,9 +19,17 @@ mod no_new_privileges;
 mod oom_score_adj;
 mod process;
 mod readonly_paths;
+mod resources_blkio;
+mod resources_cpu;
+mod resources_devices;
+mod resources_hugepages;
+mod resources_memory;
+mod resources_pids;
+mod resources_unified;
 mod rlimits;
 mod root;
 mod rootfs_propagation;
+mod seccomp;
 mod sysctl;
 mod user;
 mod user_namespace;
@@ -52,5 +60,13 @@ fn main() -> std::process::ExitCode {
         devices::trials(),
         sysctl::trials(),
         cgroups_path::trials(),
+        resources_memory::trials(),
+        resources_cpu::trials(),
+        resources_pids::trials(),
+        resources_devices::trials(),
+        resources_blkio::trials(),
+        resources_hugepages::trials(),
+        resources_unified::trials(),
+        seccomp::trials(),
     ])
 }
