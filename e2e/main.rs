@@ -6,6 +6,7 @@ mod attack;
 mod broken_bundles;
 mod capabilities;
 mod cgroups_path;
+mod crash;
 mod devices;
 mod domainname;
 mod hostname;
@@ -68,5 +69,6 @@ fn main() -> std::process::ExitCode {
         resources_hugepages::trials(),
         resources_unified::trials(),
         seccomp::trials(),
+        crash::trials(),
     ])
 }
