@@ -176,10 +176,15 @@ impl Profile {
 
     /// What the profile asks for, found by reading it.
     pub(crate) fn decide(&self, native: u32, call: &Call) -> u32 {
+        self.candidates(native, call)[0]
+    }
+
+    /// The same, and after it the actions of further rules that match.
+    pub(crate) fn candidates(&self, native: u32, call: &Call) -> Vec<u32> {
         let default = value(self.default, self.errno);
-        let Some(column) = self.column(native, call) else { return KILL_THREAD };
+        let Some(column) = self.column(native, call) else { return vec![KILL_THREAD] };
         if call.number == u32::MAX {
-            return default;
+            return vec![default];
         }
         let number = if column == 2 { call.number & !X32_BIT } else { call.number };
         let bits = if column == 0 || column == 3 { u64::MAX } else { u64::from(u32::MAX) };
@@ -222,17 +227,19 @@ impl Profile {
             let denies = ![ALLOW, LOG].contains(&default) && default & 0x7fff_0000 != TRACE;
             let limit = if private { self.newest(column, true).max(0xeffff) } else { self.newest(column, false) };
             let newer = self.newest(column, false) != 0 && number > limit;
-            return if newer && denies { ERRNO | 38 } else { default };
+            return vec![if newer && denies { ERRNO | 38 } else { default }];
         }
         for (args, _) in &mut branches {
             args.retain(|arg| !arg.always(bits));
         }
         if let Some((_, action)) = branches.iter().find(|(args, _)| args.is_empty()) {
-            return *action;
+            return vec![*action];
         }
         branches.sort_by_key(|(args, _)| args.iter().map(|arg| arg.order(bits)).collect::<Vec<_>>());
-        let first = branches.iter().find(|(args, _)| args.iter().all(|arg| arg.holds(&call.arguments, bits)));
-        first.map_or(default, |(_, action)| *action)
+        branches.retain(|(args, _)| args.iter().all(|arg| arg.holds(&call.arguments, bits)));
+        let mut actions: Vec<u32> = branches.iter().map(|(_, action)| *action).collect();
+        actions.dedup();
+        if actions.is_empty() { vec![default] } else { actions }
     }
 
     /// Calls that the profile could treat specially: each number, with arguments around the values it names.
@@ -245,13 +252,19 @@ impl Profile {
         }
         values.sort_unstable();
         values.dedup();
+        let names: Vec<&str> = self.rules.iter().flat_map(|rule| &rule.names).copied().collect();
+        let mut named: Vec<u32> = names.iter().filter_map(|name| Some(multiplexed(name)?.0)).collect();
+        let known = CALLS.iter().filter(|(name, _)| names.contains(name));
+        named.extend(known.flat_map(|(_, numbers)| numbers.iter().flatten()));
         let mut calls = Vec::new();
         for arch in [X86_64, X86, AARCH64, ARM, 8] {
-            let numbers = (0..480).chain([511, 512, 514, 516, 547, 548, 600, 0xeffff]).chain(0xf0000..0xf0008);
+            let numbers = (0..480)
+                .filter(|number| number % 9 == 0 || named.iter().any(|named| named.abs_diff(*number) < 2))
+                .chain([511, 512, 514, 516, 547, 548, 600, 0xeffff])
+                .chain(0xf0000..0xf0008);
             let numbers = numbers.flat_map(|number| [number, number | X32_BIT]);
             for number in numbers.chain([0x7fff_ffff, 0x8000_0000, u32::MAX]) {
-                let named = CALLS.iter().any(|(_, numbers)| numbers.contains(&Some(number & !X32_BIT)));
-                if !named {
+                if !named.contains(&(number & !X32_BIT)) {
                     calls.push(Call { arch, number, arguments: [0; 6] });
                     continue;
                 }
@@ -306,11 +319,24 @@ fn action() -> impl Strategy<Value = (&'static str, Option<u32>)> {
     ]
 }
 
-/// Profiles over `CALLS`; `with_args`: how many conditions a rule has at most.
-pub(crate) fn profiles(with_args: usize) -> impl Strategy<Value = Profile> {
-    let names: Vec<&'static str> = CALLS.iter().map(|(name, _)| *name).collect();
-    let rule = (vec(select(names), 1..5), action(), prop_oneof![Just(vec![]), vec(arg(), 0..=with_args)])
-        .prop_map(|(names, (action, errno), args)| Rule { names, action, errno, args });
+/// Profiles over `CALLS`.
+pub(crate) fn profiles() -> impl Strategy<Value = Profile> {
+    profiles_of(CALLS.iter().map(|(name, _)| *name).collect(), 12)
+}
+
+/// Profiles whose rules are nearly all for the same system call, so that many of them match at once.
+pub(crate) fn overlapping() -> impl Strategy<Value = Profile> {
+    profiles_of(vec!["personality", "read"], 5)
+}
+
+fn profiles_of(names: Vec<&'static str>, most: usize) -> impl Strategy<Value = Profile> {
+    let args = prop_oneof![1 => Just(vec![]), most as u32 / 2 => vec(arg(), 1..=2)];
+    let rule = (vec(select(names), 1..5), action(), args).prop_map(|(names, (action, errno), args)| Rule {
+        names,
+        action,
+        errno,
+        args,
+    });
     let architectures = vec![
         "SCMP_ARCH_X86_64",
         "SCMP_ARCH_X86",
@@ -319,6 +345,6 @@ pub(crate) fn profiles(with_args: usize) -> impl Strategy<Value = Profile> {
         "SCMP_ARCH_ARM",
         "SCMP_ARCH_MIPS64",
     ];
-    (action(), subsequence(architectures, 0..=6).prop_shuffle(), vec(rule, 0..12))
+    (action(), subsequence(architectures, 0..=6).prop_shuffle(), vec(rule, 0..most))
         .prop_map(|((default, errno), architectures, rules)| Profile { default, errno, architectures, rules })
 }
