@@ -4,6 +4,7 @@ use super::rules::{Branch, Condition, Leaf, Operator, Range};
 
 /// One instruction, laid out as the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Instruction {
     pub code: u16,
     pub jt: u8,
