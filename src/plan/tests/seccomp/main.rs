@@ -3,6 +3,8 @@
 mod interpreter;
 mod libseccomp;
 mod profile;
+mod rules;
+mod seccompiler;
 
 use interpreter::{check, run};
 use oci_spec::runtime::LinuxSeccomp;
