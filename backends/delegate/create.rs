@@ -111,6 +111,9 @@ fn arguments(mut call: Call, job: &Job<'_>) -> Command {
     if let Some(socket) = job.console_socket {
         call = call.args(["--console-socket"]).args([socket]);
     }
+    if let Some(socket) = job.pidfd_socket {
+        call = call.args(["--pidfd-socket"]).args([socket]);
+    }
     if job.preserve_fds > 0 {
         call = call.args(["--preserve-fds", &job.preserve_fds.to_string()]);
     }

@@ -262,13 +262,14 @@ fn create_hands_every_option_on() {
     job.systemd_cgroup = true;
     job.pid_file = Some(Path::new("/pid"));
     job.console_socket = Some(Path::new("/console"));
+    job.pidfd_socket = Some(Path::new("/pidfd"));
     job.preserve_fds = 2;
     job.no_pivot = true;
     job.no_new_keyring = true;
     assert_eq!(
         words(job),
         "--root /state --log /log --log-format json --systemd-cgroup create --bundle /b --pid-file /pid \
-         --console-socket /console --preserve-fds 2 --no-pivot --no-new-keyring c"
+         --console-socket /console --pidfd-socket /pidfd --preserve-fds 2 --no-pivot --no-new-keyring c"
     );
 }
 
