@@ -7,6 +7,7 @@ mod broken_bundles;
 mod capabilities;
 mod cgroups_path;
 mod crash;
+mod delegate;
 mod devices;
 mod domainname;
 mod hostname;
@@ -70,5 +71,6 @@ fn main() -> std::process::ExitCode {
         resources_unified::trials(),
         seccomp::trials(),
         crash::trials(),
+        delegate::trials(),
     ])
 }

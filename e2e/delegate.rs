@@ -1,0 +1,159 @@
+//! Another runtime as the backend: `--backend crun` and `--backend runc`, the installed ones.
+
+use harness::{Bundle, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json};
+use std::path::Path;
+
+pub(crate) fn trials() -> Feature {
+    let mut feature = Feature::new("delegate");
+    for peer in ["crun", "runc"] {
+        feature = feature
+            .trial(&format!("{peer} runs a container, and its payload's code is ours"), move |host| runs(host, peer))
+            .trial(&format!("a container of {peer} lives from create to delete"), move |host| lives(host, peer))
+            .trial(&format!("{peer} tells its failure in our log, once"), move |host| fails(host, peer))
+            .trial(&format!("a container of {peer} is deleted by force while it runs"), move |host| forced(host, peer));
+    }
+    feature
+        .trial("a backend that is not installed is named, and nothing is made", |host| {
+            only_wharf(host)?;
+            let bundle = host.bundle()?;
+            bundle.save()?;
+            let call = ["--backend", "/nowhere/runtime", "create", "--bundle", bundle.dir_text(), bundle.id()];
+            let finished = host.runtime.call(&call)?;
+            ensure_eq!(finished.code(), Some(1), "{finished}");
+            ensure!(finished.last_line().contains("/nowhere/runtime: No such file or directory"), "{finished}");
+            Ok(())
+        })
+        .trial("a delegate that knows nothing of its container leaves a record that can be deleted", |host| {
+            only_wharf(host)?;
+            let bundle = host.bundle()?;
+            bundle.save()?;
+            let args = ["--backend", "/bin/false", "create", "--bundle", bundle.dir_text(), bundle.id()];
+            ensure_eq!(host.runtime.call(&args)?.code(), Some(1), "the delegate's own exit code");
+            let state = host.runtime.call(&["state", bundle.id()])?;
+            ensure!(state.code() == Some(1) && state.last_line().contains("does not exist"), "{state}");
+            ensure_eq!(host.runtime.must(&["list", "--quiet"])?, "");
+            host.runtime.must(&["delete", "--force", bundle.id()])?;
+            Ok(())
+        })
+}
+
+fn only_wharf(host: &Host) -> Outcome {
+    if host.runtime.name() == "wharf" { Ok(()) } else { Err(Stop::skipped("only wharf has --backend")) }
+}
+
+/// Skips where this peer cannot run containers here, whoever calls it.
+fn ready(host: &Host, peer: &str) -> Outcome {
+    only_wharf(host)?;
+    if !["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
+        .iter()
+        .any(|dir| Path::new(dir).join(peer).exists())
+    {
+        return Err(Stop::skipped(format!("{peer} is not installed")));
+    }
+    // crun accepts a second hierarchy of cgroup v2 only where no controller is in it.
+    let hybrid = std::fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers").unwrap_or_default();
+    if peer == "crun" && !hybrid.trim().is_empty() {
+        return Err(Stop::skipped(format!("crun refuses a hybrid cgroup layout with {} in v2", hybrid.trim())));
+    }
+    Ok(())
+}
+
+fn with(host: &Host, peer: &str, words: &[&str]) -> Result<Finished, Stop> {
+    host.runtime.call(&[&["--backend", peer], words].concat())
+}
+
+fn done(finished: Finished) -> Result<String, Stop> {
+    if finished.code() == Some(0) { Ok(finished.stdout) } else { Err(Stop::failed(finished.to_string())) }
+}
+
+fn state(host: &Host, bundle: &Bundle) -> Result<Value, Stop> {
+    let text = host.runtime.must(&["state", bundle.id()])?;
+    serde_json_from(&text)
+}
+
+fn serde_json_from(text: &str) -> Result<Value, Stop> {
+    text.parse::<Value>().map_err(|error| Stop::failed(format!("{error}: {text:?}")))
+}
+
+fn runs(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let bundle = host.bundle()?.set("/hostname", json!("elsewhere")).payload(&["report", ";", "exit", "7"]);
+    bundle.save()?;
+    let finished = with(host, peer, &["run", "--bundle", bundle.dir_text(), bundle.id()])?;
+    ensure_eq!(finished.code(), Some(7), "{finished}");
+    let report = serde_json_from(finished.stdout.lines().next().unwrap_or_default())?;
+    ensure_eq!(report["hostname"], "elsewhere");
+    ensure_eq!(report["pid"], 1);
+    Ok(())
+}
+
+fn lives(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let bundle = host.bundle()?.payload(&["sleep"]);
+    bundle.save()?;
+    let pid_file = host.dir().join("pid");
+    let pid_text = pid_file.to_string_lossy().into_owned();
+    let words = ["create", "--bundle", bundle.dir_text(), "--pid-file", &pid_text, bundle.id()];
+    done(with(host, peer, &words)?)?;
+    let pid: i64 = std::fs::read_to_string(&pid_file)?.trim().parse()?;
+    let created = state(host, &bundle)?;
+    ensure_eq!(created["status"], "created");
+    ensure_eq!(created["pid"], pid);
+    ensure_eq!(created["id"], bundle.id());
+    // Left behind by the exec: the engine's own child, here the harness as the subreaper.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let parent = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(1));
+    ensure_eq!(parent, Some(std::process::id().to_string().as_str()), "the payload's parent");
+    host.runtime.must(&["start", bundle.id()])?;
+    ensure_eq!(state(host, &bundle)?["status"], "running");
+    ensure!(host.runtime.must(&["list"])?.contains(bundle.id()), "list does not show it");
+    let refused = host.runtime.call(&["delete", bundle.id()])?;
+    ensure!(refused.code() == Some(1), "{refused}");
+    host.runtime.must(&["kill", bundle.id(), "KILL"])?;
+    let begun = std::time::Instant::now();
+    while state(host, &bundle)?["status"] != "stopped" {
+        ensure!(begun.elapsed().as_secs() < 20, "it does not stop");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let again = host.runtime.call(&["kill", bundle.id(), "TERM"])?;
+    ensure!(again.code() == Some(1) && again.last_line().contains("container not running"), "{again}");
+    host.runtime.must(&["delete", bundle.id()])?;
+    let gone = host.runtime.call(&["state", bundle.id()])?;
+    ensure!(gone.code() == Some(1) && gone.last_line().contains("does not exist"), "{gone}");
+    Ok(())
+}
+
+fn fails(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let bundle = host.bundle()?.set("/root/path", json!("nowhere"));
+    bundle.save()?;
+    let log = host.dir().join("log");
+    let log_text = log.to_string_lossy().into_owned();
+    let words = ["--log", &log_text, "--log-format", "json", "create", "--bundle", bundle.dir_text(), bundle.id()];
+    let finished = with(host, peer, &words)?;
+    ensure_eq!(finished.code(), Some(1), "{finished}");
+    let text = std::fs::read_to_string(&log)?;
+    let errors: Vec<Value> = text
+        .lines()
+        .map(serde_json_from)
+        .collect::<Result<Vec<Value>, Stop>>()?
+        .into_iter()
+        .filter(|line| line["level"] == "error")
+        .collect();
+    ensure_eq!(errors.len(), 1, "errors in {text:?}");
+    ensure!(errors[0]["msg"].as_str().is_some_and(|msg| msg.contains("nowhere")), "{text}");
+    // The record remains, as the one that could have removed it became the other program.
+    host.runtime.must(&["delete", "--force", bundle.id()])?;
+    Ok(())
+}
+
+fn forced(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let bundle = host.bundle()?.payload(&["sleep"]);
+    bundle.save()?;
+    done(with(host, peer, &["run", "--detach", "--bundle", bundle.dir_text(), bundle.id()])?)?;
+    ensure_eq!(state(host, &bundle)?["status"], "running");
+    host.runtime.must(&["delete", "--force", bundle.id()])?;
+    ensure_eq!(std::fs::read_dir(host.root())?.count(), 0, "entries left below --root");
+    Ok(())
+}
