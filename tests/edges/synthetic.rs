@@ -109,6 +109,32 @@ fn an_import_outside_the_table_is_a_fault_however_it_is_spelled() {
 }
 
 #[test]
+fn a_module_for_tests_has_the_tests_own_list_and_one_beside_it_has_not() {
+    let tree = Tree::new("samples");
+    let text = fs::read_to_string(tree.0.join("src/plan/lib.rs")).unwrap();
+    let declared =
+        text.replace("use wharf_core", "#[cfg(test)]\nmod samples;\nmod other;\nuse std::process;\nuse wharf_core");
+    tree.write("src/plan/lib.rs", &declared);
+    for name in ["samples", "other"] {
+        tree.write(&format!("src/plan/{name}.rs"), "//! Samples of plans.\nuse proptest::prelude::*;\n");
+    }
+    assert_eq!(
+        tree.faults(),
+        [
+            "src/plan/lib.rs: wharf-plan may not use std::process",
+            "src/plan/other.rs: wharf-plan may not import proptest",
+        ]
+    );
+}
+
+#[test]
+fn a_crate_that_another_hands_on_is_that_other_s_edge() {
+    let tree = Tree::new("handed-on");
+    tree.append("src/plan/lib.rs", "use wharf_core::libc;\nfn g() -> i32 { libc::EOF }\n");
+    assert_eq!(tree.faults(), Vec::<String>::new());
+}
+
+#[test]
 fn a_pure_room_may_not_touch_the_system() {
     let tree = Tree::new("pure");
     tree.write(
@@ -155,7 +181,7 @@ fn a_file_says_its_duty_first_and_stays_small() {
     let tree = Tree::new("files");
     let long = "fn f() {}\n".repeat(MAX_LINES);
     tree.write("src/sys/lib.rs", &format!("//! Talks to the kernel.\n{long}"));
-    tree.write("src/cli/mod.rs", &format!("use clap::Command;\n#[cfg(test)]\n{long}"));
+    tree.write("src/cli/mod.rs", &format!("use clap::Command;\n#[cfg(test)]\nmod tests {{\n{long}}}\n"));
     assert_eq!(
         tree.faults(),
         [
