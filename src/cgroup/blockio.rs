@@ -4,7 +4,7 @@ use crate::wanted::{Missing, Sheet};
 use oci_spec::runtime::LinuxBlockIo;
 use wharf_core::{Error, Result};
 
-const NO_WEIGHT: &str = "no scheduler of this kernel weighs block I/O (CONFIG_BFQ_GROUP_IOSCHED)";
+pub(crate) const NO_WEIGHT: &str = "no scheduler of this kernel weighs block I/O (CONFIG_BFQ_GROUP_IOSCHED)";
 
 /// Weights are 10 to 1000, rates bytes or operations a second; 0 asks no weight, and lifts a rate.
 ///

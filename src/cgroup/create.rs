@@ -1,5 +1,6 @@
 //! Makes a container's cgroup and sets its limits, before any process is in it.
 
+use crate::blockio::NO_WEIGHT;
 use crate::devices::Line;
 use crate::handle::{processes, system};
 use crate::layout::{Layout, Version};
@@ -82,9 +83,10 @@ impl<'a> Cgroup<'a> {
             }
             if hierarchy.v2 {
                 self.enable(index)?;
-                let leaf = self.at(index, "");
-                let leaf = self.base().open_dir(&leaf).map_err(|errno| self.failed("open", index, errno))?;
-                self.leaf = Some(leaf);
+                if self.wanted.program.is_some() || layout.version() == Version::V2 {
+                    let leaf = self.base().open_dir(&self.at(index, ""));
+                    self.leaf = Some(leaf.map_err(|errno| self.failed("open", index, errno))?);
+                }
             } else if hierarchy.controllers.iter().any(|controller| controller == "cpuset") {
                 self.inherit_cpuset(index)?;
             }
@@ -262,6 +264,7 @@ impl<'a> Cgroup<'a> {
                 errno,
                 match (errno, &write.missing) {
                     (Errno::ENOENT, Missing::Refuse(why)) => error.because(why),
+                    (Errno::ENOENT, Missing::Instead { .. }) => error.because(NO_WEIGHT),
                     _ => error,
                 },
             )
@@ -323,10 +326,15 @@ impl<'a> Cgroup<'a> {
     }
 
     /// Where it is, for the record. The leaf counts as made by us even if it was there, empty: as with runc, it is the
-    /// container's own and goes with it.
+    /// container's own and goes with it. What was left out is not recorded: something of that name may be another's.
     pub fn paths(&self) -> CgroupPaths {
-        let made: Vec<u32> = self.made.iter().map(|levels| (*levels).max(1)).collect();
-        self.wanted.record(&made)
+        let made = self.made.iter().zip(&self.left_out);
+        let made: Vec<u32> = made.map(|(levels, out)| if *out { 0 } else { (*levels).max(1) }).collect();
+        let mut paths = self.wanted.record(&made);
+        if self.wanted.layout.freezer().is_some_and(|main| self.left_out[main]) {
+            paths.freezer.clear();
+        }
+        if self.left_out.iter().all(|out| *out) { CgroupPaths::default() } else { paths }
     }
 
     /// Hierarchies that were left out for want of permission, by their labels.

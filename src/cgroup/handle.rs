@@ -31,7 +31,12 @@ pub struct Handle {
 
 /// The error of a call on a cgroup.
 pub(crate) fn system(doing: &str, layout: &Layout, index: usize, path: &str, errno: Errno) -> Error {
-    Error::system(format!("{doing} {}", layout.describe(index, path)), errno as i32)
+    let error = Error::system(format!("{doing} {}", layout.describe(index, path)), errno as i32);
+    match errno {
+        // The kernel's own words would read to an engine as a command that was not found.
+        Errno::ENOENT | Errno::ENODEV => error.because("it is not there; was it removed by somebody else?"),
+        _ => error,
+    }
 }
 
 impl Layout {
@@ -115,7 +120,8 @@ impl Handle {
                 None => Place { hierarchy, path: paths.payload.clone(), made: paths.made },
             })
             .collect();
-        let main = layout.freezer().map(|hierarchy| (hierarchy, paths.freezer.clone()));
+        let freezer = layout.freezer().filter(|_| !paths.freezer.is_empty());
+        let main = freezer.map(|hierarchy| (hierarchy, paths.freezer.clone()));
         Ok(Handle { layout, base: Some(base), places, main })
     }
 
@@ -206,25 +212,30 @@ impl Handle {
             return self.signal_frozen(signal);
         }
         let mut patience = Patience::new(END);
-        if self.layout.hierarchies[hierarchy].v2 {
-            match base.write(&self.layout.below_base(hierarchy, path, "cgroup.kill"), "1") {
-                // No such file: removed, or a kernel before 5.14. The list below tells.
-                Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
-                // A threaded cgroup cannot be killed as one.
-                Err(Errno::EOPNOTSUPP) => {}
-                Err(errno) => return Err(system("kill", &self.layout, hierarchy, path, errno)),
-            }
-        }
-        loop {
+        for turn in 0u32.. {
+            let at_once = self.layout.hierarchies[hierarchy].v2 && self.kill_at_once(base, hierarchy, path)?;
             let left = self.processes()?;
             if left.is_empty() {
                 return Ok(());
             }
-            self.signal_frozen(signal)?;
+            // Signalled processes need a moment to end; standing still in between would only keep them from it.
+            if !at_once && turn.is_multiple_of(8) {
+                self.signal_frozen(signal)?;
+            }
             if !patience.wait() {
                 return Err(Error::new(Kind::System, format!("kill {}", self.layout.describe(hierarchy, path)))
                     .because(format!("{} processes did not end within {} seconds", left.len(), END.as_secs())));
             }
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to a whole v2 cgroup, by the kernel. False where it cannot: before Linux 5.14, and for threaded ones.
+    fn kill_at_once(&self, base: &Dir, hierarchy: usize, path: &str) -> Result<bool> {
+        match base.write(&self.layout.below_base(hierarchy, path, "cgroup.kill"), "1") {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => Ok(false),
+            Err(errno) => Err(system("kill", &self.layout, hierarchy, path, errno)),
         }
     }
 

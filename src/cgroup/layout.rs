@@ -1,7 +1,7 @@
 //! Which cgroup hierarchies exist, where they are mounted, and where in them we are.
 
-use wharf_core::{Error, Kind, Result};
-use wharf_sys::cgroup_fs;
+use wharf_core::{Error, Result};
+use wharf_sys::cgroup_fs::{self, read_piece, read_pieces};
 
 /// What the host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,32 +54,28 @@ impl Layout {
     /// Reads the caller's mounts and cgroups. Where v2 alone is mounted in the usual place, the mount table, which may be
     /// long, is not read.
     pub fn detect() -> Result<Layout> {
-        let own = read("/proc/self/cgroup")?;
-        let layout = Self::mounted()?;
-        Ok(layout.placed(&own))
-    }
-
-    /// As [`Layout::detect`], without the caller's own cgroups: enough to find cgroups again by their recorded paths.
-    pub fn mounted() -> Result<Layout> {
-        let mut layout = if cgroup_fs::is_v2(USUAL) == Ok(true) {
-            Layout {
-                hierarchies: vec![Hierarchy {
-                    v2: true,
-                    controllers: Vec::new(),
-                    name: None,
-                    mount_point: USUAL.to_owned(),
-                    own: "/".to_owned(),
-                }],
-                base: USUAL.to_owned(),
-            }
-        } else {
-            Self::parse(&read("/proc/self/mountinfo")?)
-        };
+        let mut layout = Self::mounted()?.placed(&read("/proc/self/cgroup", read_piece)?);
         if let Some(unified) = layout.hierarchies.iter_mut().find(|hierarchy| hierarchy.v2) {
-            let file = format!("{}/cgroup.controllers", unified.mount_point);
-            unified.controllers = read(&file)?.split_ascii_whitespace().map(str::to_owned).collect();
+            let text = read(&format!("{}/cgroup.controllers", unified.mount_point), read_piece)?;
+            unified.controllers = text.split_ascii_whitespace().map(str::to_owned).collect();
         }
         Ok(layout)
+    }
+
+    /// As [`Layout::detect`], without the caller's own cgroups and v2's controllers: enough to find cgroups again by
+    /// their recorded paths.
+    pub fn mounted() -> Result<Layout> {
+        if cgroup_fs::is_v2(USUAL) != Ok(true) {
+            return Ok(Self::parse(&read("/proc/self/mountinfo", read_pieces)?));
+        }
+        let usual = Hierarchy {
+            v2: true,
+            controllers: Vec::new(),
+            name: None,
+            mount_point: USUAL.to_owned(),
+            own: "/".to_owned(),
+        };
+        Ok(Layout { hierarchies: vec![usual], base: USUAL.to_owned() })
     }
 
     /// From the text of mountinfo (proc_pid_mountinfo(5)). `own` holds the root of the mount until [`Layout::placed`].
@@ -173,14 +169,8 @@ impl Layout {
     }
 }
 
-fn read(path: &str) -> Result<String> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) => Err(match error.raw_os_error() {
-            Some(errno) => Error::system(format!("read {path}"), errno),
-            None => Error::new(Kind::System, format!("read {path}")).because(error),
-        }),
-    }
+fn read(path: &str, read: fn(&str) -> wharf_sys::Result<String>) -> Result<String> {
+    read(path).map_err(|errno| Error::system(format!("read {path}"), errno as i32))
 }
 
 /// Mount options of a v1 hierarchy that are not controllers (cgroup-v1 documentation).

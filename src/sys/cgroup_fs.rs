@@ -50,14 +50,7 @@ impl Dir {
     /// A control file to its end: lists of processes are longer than one read.
     pub fn read_all(&self, path: &str) -> Result<String> {
         let file = self.open_file(path, libc::O_RDONLY)?;
-        let mut all = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match read(&file, &mut buffer)? {
-                0 => return Ok(String::from_utf8_lossy(&all).into_owned()),
-                length => all.extend_from_slice(&buffer[..length]),
-            }
-        }
+        Ok(String::from_utf8_lossy(&fd::read_to_end(&file, 64 << 20)?).into_owned())
     }
 
     pub fn exists(&self, path: &str) -> Result<bool> {
@@ -138,6 +131,20 @@ impl Control {
             _ => Err(Errno::EIO),
         }
     }
+}
+
+/// A file of the host that the kernel writes in one piece (/proc/self/cgroup, a control file): one read is all of it.
+pub fn read_piece(path: &str) -> Result<String> {
+    let file = fd::openat(CWD, &c_string(path)?, libc::O_RDONLY, 0)?;
+    let mut buffer = vec![0; 32 * 1024];
+    let length = read(&file, &mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// A file of the host that the kernel writes in many pieces (/proc/self/mountinfo).
+pub fn read_pieces(path: &str) -> Result<String> {
+    let file = fd::openat(CWD, &c_string(path)?, libc::O_RDONLY, 0)?;
+    Ok(String::from_utf8_lossy(&fd::read_to_end(&file, 64 << 20)?).into_owned())
 }
 
 /// Whether the cgroup v2 hierarchy alone is mounted on `path` (statfs(2)).

@@ -164,12 +164,141 @@ fn memory_and_swap_are_limited_together() {
         }
         Err(error) => panic!("{error}"),
     };
-    if wanted.layout().version() == Version::V2 {
-        assert_eq!(read(&wanted, "memory", "memory.swap.max"), "33554432");
-    } else {
-        assert_eq!(read(&wanted, "memory", "memory.memsw.limit_in_bytes"), "100663296");
+    assert_eq!(memory_and_swap(&wanted), ["67108864".to_owned(), "100663296".to_owned()]);
+    // Raised and lowered past each other in the same cgroup: the kernel wants another order each way.
+    for (memory, both) in [(134_217_728, 134_217_728), (33_554_432, 50_331_648)] {
+        let wanted = place.wanted(&format!(r#"{{"memory": {{"limit": {memory}, "swap": {both}}}}}"#));
+        Cgroup::create(&wanted).unwrap();
+        assert_eq!(memory_and_swap(&wanted), [memory.to_string(), both.to_string()]);
     }
     finish(&cgroup, []);
+}
+
+/// The limits of memory and of memory and swap, in bytes.
+fn memory_and_swap(wanted: &Wanted) -> [String; 2] {
+    if wanted.layout().version() == Version::V2 {
+        let memory = read(wanted, "memory", "memory.max");
+        let swap: u64 = read(wanted, "memory", "memory.swap.max").parse().unwrap();
+        let both = memory.parse::<u64>().unwrap() + swap;
+        [memory, both.to_string()]
+    } else {
+        ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(|file| read(wanted, "memory", file))
+    }
+}
+
+#[test]
+fn a_limit_below_what_is_used_already_is_refused_where_that_was_asked_for() {
+    let Some(place) = Place::new("usage") else { return };
+    let wanted = place.wanted("{}");
+    if wanted.layout().version() != Version::V2 {
+        return println!("skipped: v1 kernels refuse such a limit themselves");
+    }
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    // A file in memory stays charged when its writer has ended.
+    let file = format!("/dev/shm/{}", place.top);
+    run_in(&cgroup, &format!("head -c 8388608 /dev/zero > {file}"));
+    let lower =
+        |check: bool| place.wanted(&format!(r#"{{"memory": {{"limit": 1048576, "checkBeforeUpdate": {check}}}}}"#));
+    let refused = Cgroup::create(&lower(true)).map(|_| ());
+    std::fs::remove_file(&file).unwrap();
+    let error = refused.unwrap_err();
+    assert!(error.to_string().contains("more than 1048576"), "{error}");
+    assert_eq!(error.pointer(), Some("linux/resources/memory/limit"));
+    Cgroup::create(&lower(false)).unwrap();
+    finish(&cgroup, []);
+}
+
+/// What `cgroup.subtree_control` of the v2 root says, put back at the end: a test that enables more must not keep it.
+struct Enabled(Option<(PathBuf, String)>);
+
+impl Enabled {
+    fn now() -> Enabled {
+        let layout = Layout::detect().unwrap();
+        Enabled(layout.unified().filter(|_| layout.version() == Version::Hybrid).map(|index| {
+            let file = Path::new(&layout.hierarchies[index].mount_point).join("cgroup.subtree_control");
+            let before = std::fs::read_to_string(&file).unwrap();
+            (file, before)
+        }))
+    }
+}
+
+impl Drop for Enabled {
+    fn drop(&mut self) {
+        let Some((file, before)) = &self.0 else { return };
+        for name in std::fs::read_to_string(file).unwrap().split_whitespace() {
+            if !before.split_whitespace().any(|old| old == name) {
+                std::fs::write(file, format!("-{name}")).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn files_of_v2_and_huge_pages_are_limited_where_v2_has_them() {
+    let _enabled = Enabled::now();
+    let Some(place) = Place::new("unified") else { return };
+    let layout = Layout::detect().unwrap();
+    let Some(unified) = layout.unified() else { return println!("skipped: this host has v1 only") };
+    let has = |name: &str| layout.hierarchies[unified].controllers.iter().any(|own| own == name);
+    if !has("hugetlb") {
+        return println!("skipped: v2 has no hugetlb controller here");
+    }
+    let memory = if has("memory") { r#", "memory.high": "33554432""# } else { "" };
+    let resources = format!(
+        r#"{{"hugepageLimits": [{{"pageSize": "2MB", "limit": 4194304}}],
+            "unified": {{"cgroup.max.depth": "3", "hugetlb.2MB.rsvd.max": "2097152"{memory}}}}}"#
+    );
+    let wanted = place.wanted(&resources);
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    assert_eq!(read(&wanted, "hugetlb", "hugetlb.2MB.max"), "4194304");
+    assert_eq!(read(&wanted, "hugetlb", "hugetlb.2MB.rsvd.max"), "2097152");
+    assert_eq!(read(&wanted, "hugetlb", "cgroup.max.depth"), "3");
+    if has("memory") {
+        assert_eq!(read(&wanted, "memory", "memory.high"), "33554432");
+    }
+    finish(&cgroup, []);
+}
+
+#[test]
+fn block_io_is_throttled_and_weighed_or_refused_by_name() {
+    let Some(place) = Place::new("blockio") else { return };
+    let disks = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let disk = disks.filter(|disk| disk.file_name().to_string_lossy().starts_with(['v', 's', 'n'])).find_map(|disk| {
+        std::fs::read_to_string(disk.path().join("dev")).ok().map(|numbers| numbers.trim().to_owned())
+    });
+    let Some(disk) = disk else { return println!("skipped: no disk") };
+    let (major, minor) = disk.split_once(':').unwrap();
+    let device = |rest: &str| format!(r#"[{{"major": {major}, "minor": {minor}, {rest}}}]"#);
+    let resources = format!(
+        r#"{{"blockIO": {{"throttleReadBpsDevice": {0}, "throttleWriteIOPSDevice": {0}}}}}"#,
+        device(r#""rate": 1048576"#)
+    );
+    let wanted = place.wanted(&resources);
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    if wanted.layout().version() == Version::V2 {
+        assert_eq!(read(&wanted, "io", "io.max"), format!("{disk} rbps=1048576 wbps=max riops=max wiops=1048576"));
+    } else {
+        let line = format!("{disk} 1048576");
+        assert_eq!(read(&wanted, "blkio", "blkio.throttle.read_bps_device"), line);
+        assert_eq!(read(&wanted, "blkio", "blkio.throttle.write_iops_device"), line);
+    }
+    finish(&cgroup, []);
+    let wanted = place.wanted(r#"{"blockIO": {"weight": 500}}"#);
+    match Cgroup::create(&wanted) {
+        Ok(cgroup) => {
+            let files = [("io", "io.bfq.weight"), ("io", "io.weight"), ("blkio", "blkio.bfq.weight")];
+            let seen = files
+                .iter()
+                .filter_map(|(name, file)| std::fs::read_to_string(directory(&wanted, name)?.join(file)).ok());
+            let seen: Vec<String> = seen.collect();
+            assert!(seen.iter().any(|text| text.contains("500") || text.contains("4950")), "{seen:?}");
+            finish(&cgroup, []);
+        }
+        Err(error) => {
+            assert_eq!(error.pointer(), Some("linux/resources/blockIO/weight"));
+            assert!(error.to_string().contains("weighs block I/O"), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -379,4 +508,39 @@ fn a_record_that_leads_elsewhere_is_refused() {
         let paths = CgroupPaths { payload: path.to_owned(), ..CgroupPaths::default() };
         assert!(Handle::open(Layout::default(), &paths).is_err(), "{path}");
     }
+}
+
+#[test]
+fn an_ordinary_user_gets_no_cgroup_unless_one_is_asked_for() {
+    let id = ContainerId::new("wharf-test-nobody").unwrap();
+    if wharf_sys::credentials::effective_uid() == 0 {
+        // Again as nobody, from where nobody may execute it.
+        let copy = format!("/var/tmp/wharf-test-nobody-{}", std::process::id());
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        let mut command = Command::new(&copy);
+        command.args(["--exact", "--nocapture", "an_ordinary_user_gets_no_cgroup_unless_one_is_asked_for"]);
+        let output = std::os::unix::process::CommandExt::uid(&mut command, 65534).output();
+        std::fs::remove_file(&copy).unwrap();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        return assert!(output.status.success() && said.contains("checked as uid 65534"), "{said}");
+    }
+    let layout = Layout::detect().unwrap();
+    if layout.version() == Version::None {
+        return println!("skipped: no cgroup hierarchy is mounted");
+    }
+    let wanted = Wanted::new(layout.clone(), None, &id, None, true).unwrap();
+    let cgroup = Cgroup::create(&wanted).unwrap();
+    assert_eq!(cgroup.left_out().len(), layout.hierarchies.len());
+    assert_eq!(cgroup.paths(), CgroupPaths::default());
+    cgroup.place(std::process::id() as i32).unwrap();
+    handle(&cgroup).remove().unwrap();
+    let refused = |path: Option<&str>, resources: &str| {
+        let resources: LinuxResources = serde_json::from_str(resources).unwrap();
+        let wanted = Wanted::new(layout.clone(), path, &id, Some(&resources), true).unwrap();
+        Cgroup::create(&wanted).unwrap_err()
+    };
+    assert!(refused(Some("/wharf-test-nobody"), "{}").to_string().contains("Permission denied"));
+    assert!(refused(None, r#"{"pids": {"limit": 5}}"#).to_string().contains("Permission denied"));
+    println!("checked as uid {}", wharf_sys::credentials::effective_uid());
 }
