@@ -18,6 +18,9 @@ use std::ffi::{CStr, OsStr, OsString, c_int};
 use std::os::unix::ffi::OsStrExt;
 use wharf_core::{Error, Kind, Result};
 
+#[global_allocator]
+static ARENA: wharf_sys::arena::Arena = wharf_sys::arena::Arena::new();
+
 /// The name by which a copy of this program becomes a container's init.
 const INIT: &[u8] = b"wharf-init";
 
@@ -35,20 +38,16 @@ extern "C" fn main(argc: c_int, argv: *const *const std::ffi::c_char) -> c_int {
 }
 
 #[cfg_attr(test, allow(dead_code))]
-fn entry<'a>(mut words: impl Iterator<Item = &'a CStr>) -> c_int {
-    let name = words.next().unwrap_or_default();
-    if name.to_bytes() == INIT {
+fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
+    let words: Vec<&CStr> = words.collect();
+    if words.first().is_some_and(|name| name.to_bytes() == INIT) {
         // Before anything that a plan does not ask for.
-        return init(words);
+        wharf_init::main(&words);
     }
     if let Err(errno) = wharf_sys::dir::fill_standard_descriptors() {
         return fail(&Log::stderr(false), &Error::system("open /dev/null", errno as i32), 1);
     }
-    command(words.map(|word| OsStr::from_bytes(word.to_bytes()).to_owned()).collect())
-}
-
-fn init<'a>(_words: impl Iterator<Item = &'a CStr>) -> c_int {
-    125
+    command(words.iter().skip(1).map(|word| OsStr::from_bytes(word.to_bytes()).to_owned()).collect())
 }
 
 fn command(words: Vec<OsString>) -> c_int {

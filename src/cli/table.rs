@@ -71,7 +71,7 @@ pub(super) const GLOBALS: &[Opt] = &[
         &["true", "false", "auto"],
         "Accepted for engines that pass it; it changes nothing yet",
     ),
-    switch("systemd-cgroup", None, "Let systemd make the cgroup (not supported yet)"),
+    switch("systemd-cgroup", None, "Let systemd make the cgroup (only where the backend can)"),
     value("criu", None, "PATH", "Path of criu (not supported yet)"),
     switch("version", Some('v'), "Print the version"),
 ];
