@@ -55,6 +55,12 @@ pub(super) fn attacks() -> Vec<Attack> {
             what: "process.args[0] is a program of the host, reached through /proc/self/fd/N",
             run: program,
         },
+        Attack {
+            name: "passwd_is_reached_through_a_descriptor",
+            cve: "2024-21626",
+            what: "/etc/passwd of the image is a link to /proc/self/fd/N/passwd; HOME would tell the host's file",
+            run: passwd,
+        },
     ]
 }
 
@@ -178,4 +184,24 @@ fn program(runtime: &Runtime<'_>) -> Verdict {
         }
     }
     Verdict::Held(format!("{refused} refused"))
+}
+
+fn passwd(runtime: &Runtime<'_>) -> Verdict {
+    let mut good = 0;
+    for number in 0..=20 {
+        let mut arena = Arena::new(runtime, &["env"]);
+        std::fs::write(arena.host().join("passwd"), format!("root:x:0:0::/{SECRET}:/\n")).expect("a file");
+        arena.link("etc/passwd", format!("/proc/self/fd/{number}/passwd"));
+        arena.wrapper = Some(holding(&arena));
+        let before = arena.inventory();
+        let ran = arena.run(runtime);
+        if ran.out.contains(SECRET) {
+            return Verdict::Hit(format!("descriptor {number} let a file of the host be read as passwd"));
+        }
+        match settle(&arena, runtime, &before, &ran) {
+            Verdict::Held(_) => good += u32::from(ran.alive()),
+            other => return other,
+        }
+    }
+    Verdict::Held(format!("{good} of 21 ran, none with the host's passwd"))
 }

@@ -144,7 +144,7 @@ type Watcher = std::thread::JoinHandle<Ran>;
 
 /// Runs a container whose payload watches its pid namespace for a few seconds.
 fn watch<'h>(runtime: &Runtime<'h>, privileged: bool) -> Result<(Outer<'h>, Watcher), Verdict> {
-    let mut arena = Arena::new(runtime, &["seize", "3", EVIL]);
+    let mut arena = Arena::new(runtime, &["seize", "2", EVIL]);
     if privileged {
         let capabilities: Value = json!([
             "CAP_CHOWN",

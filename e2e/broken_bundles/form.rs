@@ -33,6 +33,12 @@ pub(super) fn rows() -> Vec<Broken> {
             fs::create_dir(&path).expect("a directory");
             case
         }),
+        row("config.json is a FIFO", Refused(&["config.json"], ""), |case| {
+            let path = case.bundle.dir().join("config.json");
+            fs::remove_file(&path).expect("config.json");
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a FIFO");
+            case
+        }),
         row("config.json is empty", Refused(&["config.json line 1", "EOF"], ""), |case| case.raw("")),
         row("config.json is cut off", Refused(&["config.json line 1", "EOF"], ""), |case| {
             case.text(|text| text[..text.len() / 2].to_owned())
@@ -49,11 +55,9 @@ pub(super) fn rows() -> Vec<Broken> {
         row("config.json is not UTF-8", Refused(&["config.json line 1"], ""), |case| {
             case.raw(b"{\"ociVersion\": \"1.0.2\", \"hostname\": \"\xff\xfe\"}".to_vec())
         }),
-        row(
-            "config.json is nested ten thousand deep",
-            Refused(&["config.json line 1", "recursion limit"], ""),
-            |case| case.raw(format!("{{\"ociVersion\": \"1.0.2\", \"x\": {}", "[".repeat(10_000))),
-        ),
+        row("config.json is nested ten thousand deep", Refused(&["config.json line 1"], ""), |case| {
+            case.raw(format!("{{\"ociVersion\": \"1.0.2\", \"x\": {}", "[".repeat(10_000)))
+        }),
         row("args is a string", Refused(&["invalid type: string"], "process/args"), |case| {
             case.set("/process/args", json!("/bin/true"))
         }),
