@@ -1,7 +1,7 @@
 //! Waits for a payload that this process adopted, and passes signals on to it.
 
 use wharf_core::{Error, Kind, Record, Result};
-use wharf_sys::libc::{SIGCHLD, WNOHANG};
+use wharf_sys::libc::{SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, WNOHANG};
 use wharf_sys::{Errno, process, signal};
 
 /// The payload's exit code, 128 + n for signal n.
@@ -20,7 +20,8 @@ pub(crate) fn until_end(record: &Record) -> Result<i32> {
             return Ok(ended.code());
         }
         match signal::next().map_err(failed)? {
-            SIGCHLD => {}
+            // Stopping is for our own terminal, and nobody sends SIGURG with an intention.
+            SIGCHLD | SIGURG | SIGTSTP | SIGTTIN | SIGTTOU => {}
             other => match process::signal(&pidfd, other) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(failed(errno)),
