@@ -166,6 +166,7 @@ impl fmt::Display for Note {
 /// A filter for `seccomp(SECCOMP_SET_MODE_FILTER, flags, …)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
+    /// Laid out as the kernel's `struct sock_filter`.
     pub filter: Vec<Instruction>,
     /// `SECCOMP_FILTER_FLAG_*`
     pub flags: u32,
@@ -347,7 +348,10 @@ fn multiplexed(
     for conditions in alternatives {
         let mut through = vec![call];
         through.extend(conditions.iter().filter(|condition| condition.argument != 0));
-        decisions.add(way.through, action, &through).map_err(|error| contradiction(error, name, rule))?;
+        decisions.add(way.through, action, &through).map_err(|error| {
+            contradiction(error, name, rule)
+                .hint("on x86 they differ in arguments alone that socketcall and ipc hide; leave SCMP_ARCH_X86 out")
+        })?;
     }
     if alternatives.iter().any(|conditions| !conditions.is_empty()) {
         notes.push(Note::Multiplexed { rule, name: name.to_owned() });

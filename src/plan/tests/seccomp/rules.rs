@@ -282,6 +282,23 @@ fn rules_that_ask_the_same_and_answer_differently_are_refused() {
 }
 
 #[test]
+fn rules_that_differ_only_in_what_socketcall_hides_are_refused_for_x86_alone() {
+    let rule = |family: u64, action: &str| {
+        json!({"names": ["socket"], "action": action,
+        "args": [{"index": 0, "value": family, "op": "SCMP_CMP_EQ"}]})
+    };
+    let rules = [rule(16, "SCMP_ACT_ERRNO"), rule(40, "SCMP_ACT_TRAP")];
+    let program = program(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}));
+    assert_eq!(decided(&program, X86_64, 41, [16, 0, 0, 0, 0, 0]), EPERM);
+    assert_eq!(decided(&program, X86_64, 41, [40, 0, 0, 0, 0, 0]), TRAP);
+
+    let with_x86 = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"], "syscalls": rules});
+    let (kind, pointer, text) = refused(with_x86);
+    assert_eq!((kind, pointer.as_str()), (Kind::Invalid, "linux/seccomp/syscalls/1"));
+    assert!(text.contains("leave SCMP_ARCH_X86 out"), "{text}");
+}
+
+#[test]
 fn long_jumps_reach_and_a_program_longer_than_the_kernel_takes_is_refused() {
     let rules = |count: u64| {
         let rules: Vec<Value> = (0..count)
