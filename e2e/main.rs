@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod annotations;
+mod answers;
 mod attack;
 mod broken_bundles;
 mod capabilities;
@@ -10,8 +11,15 @@ mod crash;
 mod delegate;
 mod devices;
 mod domainname;
+mod exec_failures;
+mod exit_codes;
+mod hooks;
 mod hostname;
 mod inherited;
+mod leak_check;
+mod lifecycle;
+mod list;
+mod log_format;
 mod masked_paths;
 mod mount_options;
 mod mount_targets;
@@ -19,6 +27,8 @@ mod mount_types;
 mod namespaces;
 mod no_new_privileges;
 mod oom_score_adj;
+mod parallel;
+mod pid_file;
 mod process;
 mod readonly_paths;
 mod resources_blkio;
@@ -32,6 +42,7 @@ mod rlimits;
 mod root;
 mod rootfs_propagation;
 mod seccomp;
+mod stale_state;
 mod sysctl;
 mod user;
 mod user_namespace;
@@ -72,5 +83,16 @@ fn main() -> std::process::ExitCode {
         seccomp::trials(),
         crash::trials(),
         delegate::trials(),
+        hooks::trials(),
+        lifecycle::trials(),
+        exit_codes::trials(),
+        list::trials(),
+        pid_file::trials(),
+        log_format::trials(),
+        exec_failures::trials(),
+        stale_state::trials(),
+        parallel::trials(),
+        answers::trials(),
+        leak_check::trials(),
     ])
 }

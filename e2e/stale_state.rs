@@ -1,0 +1,104 @@
+//! State that outlived its container: another boot, a process id used again, records that are damaged.
+//!
+//! These trials change wharf's own records, which is the only way to be in the past.
+
+use harness::{Container, Feature, Host, Stop, Value, ensure, ensure_eq, json};
+use std::path::PathBuf;
+
+fn record(host: &Host, container: &Container) -> PathBuf {
+    host.root().join(container.id()).join("record.json")
+}
+
+fn edit(host: &Host, container: &Container, change: impl FnOnce(&mut Value)) -> Result<(), Stop> {
+    let path = record(host, container);
+    let mut value: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    change(&mut value);
+    std::fs::write(&path, serde_json::to_vec(&value)?)?;
+    Ok(())
+}
+
+pub(crate) fn trials() -> Feature {
+    Feature::new("stale_state")
+        .trial("a container of another boot is stopped and can be deleted", |host| {
+            host.only_wharf("its records are its own")?;
+            let container = host.start(&host.bundle()?.payload(&["sleep"]))?;
+            let pid = container.pid()?;
+            edit(host, &container, |record| record["init"]["boot_id"] = json!("00000000-0000-0000-0000-000000000000"))?;
+            ensure_eq!(container.status()?, "stopped");
+            ensure!(container.call("kill", &["KILL"])?.code() != Some(0), "kill found a process of another boot");
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
+            container.reap(pid)?;
+            container.delete()
+        })
+        .trial("a process id that another process has now is not the container's", |host| {
+            host.only_wharf("its records are its own")?;
+            let container = host.start(&host.bundle()?.payload(&["nothing"]))?;
+            container.wait_for_status("stopped")?;
+            let mut stranger = std::process::Command::new("/bin/sleep").arg("60").spawn()?;
+            edit(host, &container, |record| record["init"]["pid"] = json!(stranger.id()))?;
+            let status = container.status();
+            let killed = container.call("kill", &["KILL"])?.code();
+            let deleted = container.delete_force();
+            let alive = stranger.try_wait()?.is_none();
+            stranger.kill()?;
+            stranger.wait()?;
+            ensure_eq!(status?, "stopped");
+            ensure!(killed != Some(0), "kill reached a stranger");
+            ensure!(alive, "a stranger was killed");
+            deleted
+        })
+        .trial("a record of a newer version is refused by name and left alone", |host| {
+            host.only_wharf("its records are its own")?;
+            let container = host.create(&host.bundle()?.payload(&["sleep"]))?;
+            let path = record(host, &container);
+            let before = std::fs::read(&path)?;
+            edit(host, &container, |record| record["version"] = json!(4711))?;
+            let said = container.call("state", &[])?;
+            ensure!(said.code() != Some(0) && said.stderr.contains("4711"), "{said}");
+            std::fs::write(&path, before)?;
+            ensure_eq!(container.status()?, "created");
+            container.delete_force()
+        })
+        .trial("an empty state directory, as a crash leaves it, can be deleted by force", |host| {
+            host.only_wharf("its records are its own")?;
+            let id = host.unique("crashed");
+            std::fs::create_dir(host.root().join(&id))?;
+            host.runtime.must(&["delete", "--force", &id])?;
+            ensure!(!host.root().join(&id).exists(), "the directory is still there");
+            Ok(())
+        })
+        .trial("a damaged record is named, and delete by force clears it away", |host| {
+            host.only_wharf("its records are its own")?;
+            let container = host.start(&host.bundle()?.payload(&["nothing"]))?;
+            container.wait_for_status("stopped")?;
+            let path = record(host, &container);
+            let before = std::fs::read(&path)?;
+            std::fs::write(&path, "{\"version\": 1, \"id\"")?;
+            let said = container.call("state", &[])?;
+            ensure!(said.code() != Some(0) && said.stderr.contains(container.id()), "{said}");
+            ensure!(host.runtime.call(&["list"])?.code() == Some(0), "list fails because of one damaged record");
+            std::fs::write(&path, before)?;
+            container.delete()
+        })
+        .trial("the state directory is for its owner alone", |host| {
+            host.only_wharf("its records are its own")?;
+            let container = host.create(&host.bundle()?.payload(&["sleep"]))?;
+            let mode = std::os::unix::fs::PermissionsExt::mode(
+                &std::fs::metadata(host.root().join(container.id()))?.permissions(),
+            );
+            ensure_eq!(mode & 0o777, 0o700);
+            container.delete_force()
+        })
+        .trial("a root that a link stands for is used, a state directory that is a link is not", |host| {
+            host.only_wharf("its records are its own")?;
+            let elsewhere = host.new_dir("elsewhere")?;
+            let id = host.unique("link");
+            std::os::unix::fs::symlink(&elsewhere, host.root().join(&id))?;
+            let bundle = host.bundle()?.with_id(&id).payload(&["sleep"]);
+            let said = host.create_fails(&bundle)?;
+            ensure!(said.stderr.contains(&id), "{said}");
+            ensure!(std::fs::read_dir(&elsewhere)?.next().is_none(), "something was written through the link");
+            std::fs::remove_file(host.root().join(&id))?;
+            Ok(())
+        })
+}
