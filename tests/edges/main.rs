@@ -69,6 +69,7 @@ const ROOMS: &[Room] = &[
     room("e2e", "wharf-e2e", &["libtest-mimic", "nix", "serde_json"]),
     room("e2e/payload", "wharf-payload", &["wharf-sys", "nix", "serde_json"]),
     room("e2e/benchmark", "wharf-benchmark", &["nix", "serde_json"]),
+    room("e2e/suites", "wharf-suites", &[]),
     // Its three small programs have a C entry each, as the binary has.
     room("e2e/floor", "wharf-floor", &["wharf-sys"]),
     module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
