@@ -32,6 +32,8 @@ pub(crate) fn trials() -> Feature {
             let state = host.runtime.call(&["state", bundle.id()])?;
             ensure!(state.code() == Some(1) && state.last_line().contains("does not exist"), "{state}");
             ensure_eq!(host.runtime.must(&["list", "--quiet"])?, "");
+            let again = host.runtime.call(&args)?;
+            ensure!(again.code() == Some(1) && !again.stderr.contains("exists"), "the id is not taken: {again}");
             host.runtime.must(&["delete", "--force", bundle.id()])?;
             Ok(())
         })

@@ -15,7 +15,7 @@ use crate::report::{self, Log};
 use crate::route;
 use crate::store::{Entry, Store};
 use std::path::Path;
-use wharf_core::{Bundle, CgroupPaths, Draft, Job, RECORD_VERSION, Record, Result};
+use wharf_core::{Bundle, CgroupPaths, Draft, Job, Kind, RECORD_VERSION, Record, Result};
 
 pub(super) fn create(request: &Request, asked: &cli::Create, options: &LogOptions, log: &Log) -> Result<()> {
     make(request, asked, options, log, false).map(drop)
@@ -48,7 +48,12 @@ pub(super) fn make(
     let mut record = begin(asked, &bundle, backend.name(), route.why);
     draft.describe(&mut record);
     let store = Store::make(&request.root)?;
-    let entry = store.create(&asked.id)?;
+    let entry = match store.create(&asked.id) {
+        Err(error) if error.kind() == Kind::Exists && super::delete::collect(&request.root, &asked.id, log) => {
+            store.create(&asked.id)?
+        }
+        other => other?,
+    };
     if let Err(error) = finish(draft, &entry, &mut record, asked.pid_file.as_deref()) {
         if let Err(left) = store.remove(&entry) {
             log.warn(|| format!("clean up after a failed create: {left}"));

@@ -13,6 +13,14 @@ pub(super) fn delete(root: &Path, id: &ContainerId, force: bool, log: &Log) -> R
     }
 }
 
+/// Removes a record of which the backend says that there is no such container: a `create` that became another runtime
+/// leaves one when that fails. True if there was one.
+pub(super) fn collect(root: &Path, id: &ContainerId, log: &Log) -> bool {
+    let missing = |error: &Error| error.kind() == Kind::NoSuchContainer;
+    Found::look(root, id).and_then(|found| found.status()).is_err_and(|error| missing(&error))
+        && remove(root, id, false, log).is_err_and(|error| missing(&error))
+}
+
 fn remove(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
     let (store, entry) = locate(root, id)?;
     let verb = if force { Verb::ForceDelete } else { Verb::Delete };
