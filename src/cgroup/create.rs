@@ -27,23 +27,65 @@ pub struct Cgroup<'a> {
 }
 
 impl Wanted {
-    /// What [`Cgroup::create`] is about to make, for a record that is written first. Touches no file where the path has
-    /// one level; asks for the levels above it else.
+    /// What [`Cgroup::create`] is about to make, for a record that is written first.
+    ///
+    /// Refuses a cgroup that holds processes already: whoever finds such a record after a crash would take them for the
+    /// container's, and kill them.
     pub fn expected(&self) -> Result<CgroupPaths> {
+        let Some(main) = self.layout.freezer() else { return Ok(CgroupPaths::default()) };
+        let base = open_base(&self.layout)?;
+        let exists = |index: usize, level: &str| {
+            let found = base.exists(&self.layout.below_base(index, level, ""));
+            found.map_err(|errno| system("look for", &self.layout, index, level, errno))
+        };
+        if self.may_leave_out(main) {
+            let parent = levels(&self.paths[main]).rev().nth(1).unwrap_or("/");
+            let parent = self.layout.below_base(main, parent, "");
+            if exists(main, &self.paths[main])? || base.is_writable(&parent) != Ok(true) {
+                return Ok(CgroupPaths::default());
+            }
+        } else if exists(main, &self.paths[main])? {
+            self.check_unused(&base, main)?;
+        }
         let mut made = vec![1; self.paths.len()];
-        if self.paths.iter().any(|path| path.matches('/').count() > 1) {
-            let base = open_base(&self.layout)?;
-            for (index, path) in self.paths.iter().enumerate() {
-                for level in levels(path).rev().skip(1) {
-                    let full = self.layout.below_base(index, level, "");
-                    if base.exists(&full).map_err(|errno| system("look for", &self.layout, index, level, errno))? {
-                        break;
-                    }
-                    made[index] += 1;
+        for (index, path) in self.paths.iter().enumerate() {
+            for level in levels(path).rev().skip(1) {
+                if exists(index, level)? {
+                    break;
                 }
+                made[index] += 1;
             }
         }
         Ok(self.record(&made))
+    }
+
+    /// An ordinary user, who asked nothing of this hierarchy.
+    fn may_leave_out(&self, index: usize) -> bool {
+        self.optional && !self.asks(index) && effective_uid() != 0
+    }
+
+    /// An existing cgroup may be used if it is empty and not frozen.
+    fn check_unused(&self, base: &Dir, index: usize) -> Result<()> {
+        let (layout, path) = (&self.layout, &self.paths[index]);
+        let refuse = |why: String| {
+            let doing = format!("use {}", layout.describe(index, path));
+            Err(Error::new(Kind::System, doing).because(why).at("linux/cgroupsPath"))
+        };
+        let found = processes(base, &layout.below_base(index, path, ""));
+        match found.map_err(|errno| system("read", layout, index, path, errno))?.len() {
+            0 => {}
+            1 => return refuse("it exists and holds a process".to_owned()),
+            count => return refuse(format!("it exists and holds {count} processes")),
+        }
+        let hierarchy = &layout.hierarchies[index];
+        if !hierarchy.freezes() {
+            return Ok(());
+        }
+        let file = if hierarchy.v2 { "cgroup.freeze" } else { "freezer.state" };
+        match base.read_value(&layout.below_base(index, path, file)).as_deref() {
+            Ok("0" | "THAWED") | Err(_) => Ok(()),
+            Ok(state) => refuse(format!("it exists and is frozen ({file} is {state})")),
+        }
     }
 }
 
@@ -122,7 +164,11 @@ impl<'a> Cgroup<'a> {
         let layout = &self.wanted.layout;
         match self.base().mkdir(&self.at(index, "")) {
             Ok(()) => self.made[index] = 1,
-            Err(Errno::EEXIST) => return self.check_unused(index),
+            // What is there already may be another user's.
+            Err(Errno::EEXIST | Errno::EACCES | Errno::EPERM | Errno::EROFS) if self.wanted.may_leave_out(index) => {
+                self.left_out[index] = true;
+            }
+            Err(Errno::EEXIST) => return self.wanted.check_unused(self.base(), index),
             Err(Errno::ENOENT) => {
                 for level in levels(&self.wanted.paths[index]) {
                     match self.base().mkdir(&layout.below_base(index, level, "")) {
@@ -132,34 +178,7 @@ impl<'a> Cgroup<'a> {
                     }
                 }
             }
-            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS)
-                if self.wanted.optional && !self.wanted.asks(index) && effective_uid() != 0 =>
-            {
-                self.left_out[index] = true;
-            }
             Err(errno) => return Err(self.failed("make", index, errno)),
-        }
-        Ok(())
-    }
-
-    fn check_unused(&self, index: usize) -> Result<()> {
-        let refuse = |why: String| {
-            let layout = &self.wanted.layout;
-            Err(Error::new(Kind::System, format!("use {}", layout.describe(index, &self.wanted.paths[index])))
-                .because(why)
-                .at("linux/cgroupsPath"))
-        };
-        let found = processes(self.base(), &self.at(index, "")).map_err(|errno| self.failed("read", index, errno))?;
-        if !found.is_empty() {
-            return refuse(format!("it exists and holds {} processes", found.len()));
-        }
-        let hierarchy = &self.wanted.layout.hierarchies[index];
-        let freezer = if hierarchy.v2 { "cgroup.freeze" } else { "freezer.state" };
-        if hierarchy.v2 || hierarchy.controllers.iter().any(|controller| controller == "freezer") {
-            match self.base().read_value(&self.at(index, freezer)).as_deref() {
-                Ok("0" | "THAWED") | Err(_) => {}
-                Ok(state) => return refuse(format!("it exists and is frozen ({freezer} is {state})")),
-            }
         }
         Ok(())
     }
@@ -310,17 +329,20 @@ impl<'a> Cgroup<'a> {
     /// For `CLONE_INTO_CGROUP`, where v2 is alone: a process born there needs no [`Cgroup::place`].
     pub fn birth_fd(&self) -> Option<&OwnedFd> {
         let alone = self.wanted.layout.version() == Version::V2;
-        self.leaf.as_ref().filter(|_| alone).map(AsRef::as_ref)
+        // An ordinary user may be allowed to make a cgroup and yet not to move into it: that is found out by placing.
+        let sure = alone && !self.wanted.may_leave_out(self.wanted.layout.unified()?);
+        self.leaf.as_ref().filter(|_| sure).map(AsRef::as_ref)
     }
 
     /// Puts a process, as its pid is here, into the cgroup in every hierarchy.
     pub fn place(&self, pid: i32) -> Result<()> {
         let pid = pid.to_string();
         for index in (0..self.wanted.paths.len()).filter(|index| !self.left_out[*index]) {
-            let file = self.at(index, "cgroup.procs");
-            self.base()
-                .write(&file, &pid)
-                .map_err(|errno| self.failed(&format!("put process {pid} into"), index, errno))?;
+            match self.base().write(&self.at(index, "cgroup.procs"), &pid) {
+                Err(Errno::EACCES | Errno::EPERM) if self.wanted.may_leave_out(index) => {}
+                Err(errno) => return Err(self.failed(&format!("put process {pid} into"), index, errno)),
+                Ok(()) => {}
+            }
         }
         Ok(())
     }

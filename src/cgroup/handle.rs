@@ -137,14 +137,9 @@ impl Handle {
             .map_err(|errno| system("list the processes of", &self.layout, hierarchy, path, errno))
     }
 
-    fn freezes(&self, hierarchy: usize) -> bool {
-        let hierarchy = &self.layout.hierarchies[hierarchy];
-        hierarchy.v2 || hierarchy.controllers.iter().any(|controller| controller == "freezer")
-    }
-
     pub fn is_frozen(&self) -> Result<bool> {
         let Some((base, hierarchy, path)) = self.main() else { return Ok(false) };
-        if !self.freezes(hierarchy) {
+        if !self.layout.hierarchies[hierarchy].freezes() {
             return Ok(false);
         }
         let v2 = self.layout.hierarchies[hierarchy].v2;
@@ -161,7 +156,7 @@ impl Handle {
         let Some((base, hierarchy, path)) = self.main() else {
             return Err(Error::unsupported("freeze the container").because("it has no cgroup"));
         };
-        if !self.freezes(hierarchy) {
+        if !self.layout.hierarchies[hierarchy].freezes() {
             return Err(crate::wanted::unavailable(&self.layout, "freezer", "linux/cgroupsPath"));
         }
         let failed = |doing: &str, errno: Errno| system(doing, &self.layout, hierarchy, path, errno);
@@ -193,7 +188,7 @@ impl Handle {
     /// Lets every process go on. A cgroup that is gone is no error.
     pub fn thaw(&self) -> Result<()> {
         let Some((base, hierarchy, path)) = self.main() else { return Ok(()) };
-        if !self.freezes(hierarchy) {
+        if !self.layout.hierarchies[hierarchy].freezes() {
             return Ok(());
         }
         let v2 = self.layout.hierarchies[hierarchy].v2;

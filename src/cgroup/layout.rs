@@ -37,6 +37,11 @@ impl Hierarchy {
         words.extend(self.name.iter().map(|name| format!("name={name}")));
         words.join(",")
     }
+
+    /// Whether processes can be frozen there.
+    pub(crate) fn freezes(&self) -> bool {
+        self.v2 || self.controllers.iter().any(|controller| controller == "freezer")
+    }
 }
 
 /// Every mounted hierarchy of the host: a plain value.

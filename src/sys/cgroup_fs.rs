@@ -54,11 +54,20 @@ impl Dir {
     }
 
     pub fn exists(&self, path: &str) -> Result<bool> {
+        self.access(path, libc::F_OK)
+    }
+
+    /// Whether the caller may make something in a directory.
+    pub fn is_writable(&self, path: &str) -> Result<bool> {
+        self.access(path, libc::W_OK | libc::X_OK)
+    }
+
+    fn access(&self, path: &str, mode: i32) -> Result<bool> {
         let path = c_string(path)?;
         // SAFETY: path is NUL-terminated.
-        match check(unsafe { libc::faccessat(self.0.as_raw_fd(), path.as_ptr(), libc::F_OK, 0) } as libc::c_long) {
+        match check(unsafe { libc::faccessat(self.0.as_raw_fd(), path.as_ptr(), mode, 0) } as libc::c_long) {
             Ok(_) => Ok(true),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EPERM | Errno::EROFS) => Ok(false),
             Err(errno) => Err(errno),
         }
     }
