@@ -59,13 +59,14 @@ impl Rule {
 }
 
 /// What every container may use whatever its rules say, as in runc: making any node, and the devices that runtime-spec
-/// puts into every container (null zero full random urandom tty console ptmx and the slaves of pts).
+/// puts into every container (null zero full random urandom tty ptmx and the slaves of pts). A container's /dev/console
+/// is such a slave; the host's own, 5:1, is not among them.
 pub(crate) fn defaults() -> Vec<Rule> {
     let any = |node| rule(Some(node), None, None, MKNOD);
     let char = |major, minor| rule(Some(Node::Char), Some(major), minor, ALL);
     let mut rules = vec![any(Node::Char), any(Node::Block)];
     rules.extend([3, 5, 7, 8, 9].map(|minor| char(1, Some(minor))));
-    rules.extend([0, 1, 2].map(|minor| char(5, Some(minor))));
+    rules.extend([0, 2].map(|minor| char(5, Some(minor))));
     rules.push(char(136, None));
     rules
 }
@@ -347,7 +348,6 @@ pub(crate) mod tests {
             "c 1:8 rwm",
             "c 1:9 rwm",
             "c 5:0 rwm",
-            "c 5:1 rwm",
             "c 5:2 rwm",
             "c 136:* rwm",
         ];

@@ -160,5 +160,6 @@ mod tests {
         assert!(asks(&program, (Node::Char, 136, 77, 6)));
         assert!(!asks(&program, (Node::Block, 8, 0, 2)));
         assert!(!asks(&program, (Node::Char, 1, 1, 2)));
+        assert!(!asks(&program, (Node::Char, 5, 1, 2)));
     }
 }
