@@ -36,6 +36,10 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(container.call("state", &[])?.stderr, "");
             container.start()?;
             ensure_eq!(container.pid()?, pid, "start changed the pid");
+            if host.runtime.name() == "runc" {
+                // runc's start does not wait until the payload is executed.
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
             ensure!(line.starts_with("/bin/payload"), "process {pid} is {line:?}");
             container.delete_force()
