@@ -21,9 +21,6 @@ use wharf_core::{Error, Kind, Result};
 #[global_allocator]
 static ARENA: wharf_sys::arena::Arena = wharf_sys::arena::Arena::new();
 
-/// The name by which a copy of this program becomes a container's init.
-const INIT: &[u8] = b"wharf-init";
-
 /// The C entry.
 #[cfg(not(test))]
 #[allow(unsafe_code)]
@@ -40,7 +37,7 @@ extern "C" fn main(argc: c_int, argv: *const *const std::ffi::c_char) -> c_int {
 #[cfg_attr(test, allow(dead_code))]
 fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
     let words: Vec<&CStr> = words.collect();
-    if words.first().is_some_and(|name| name.to_bytes() == INIT) {
+    if words.first().is_some_and(|name| *name == wharf_init::NAME) {
         // Before anything that a plan does not ask for.
         wharf_init::main(&words);
     }

@@ -1,1 +1,64 @@
-//! x
+//! The native backend: namespaces and cgroups of this host, by wharf's own hand.
+#![forbid(unsafe_code)]
+
+mod draft;
+mod hooks;
+mod identity;
+mod launch;
+mod remove;
+mod signal;
+mod start;
+mod status;
+mod wait;
+
+use launch::Attached;
+use std::cell::RefCell;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use wharf_core::{Backend, Draft, Job, Record, Result, Status};
+
+/// Name of the backend in records and on the command line.
+pub const NAME: &str = "native";
+
+/// Runs containers on this host.
+#[derive(Default)]
+pub struct Native {
+    /// The container that this process made and is about to start (`run`).
+    attached: Rc<RefCell<Option<Attached>>>,
+}
+
+impl Native {
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Backend for Native {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn draft<'a>(&'a self, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
+        Ok(Box::new(draft::Judged::new(self, job)?))
+    }
+
+    fn status(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Status> {
+        status::status(record, dir)
+    }
+
+    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        start::start(self.attached.take(), record, dir)
+    }
+
+    fn kill(&self, record: &Record, _dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
+        signal::kill(record, signal, all)
+    }
+
+    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        remove::delete(record, dir)
+    }
+
+    fn wait(&self, record: &Record) -> Result<i32> {
+        wait::wait(record)
+    }
+}

@@ -199,6 +199,10 @@ fn offsets(spec: &Spec, all: &mut Namespaces) -> Result<()> {
 /// The first steps of the init: into what it can join by itself.
 pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) {
     if all.born == Born::Directly {
+        if !all.new_user() {
+            // Until the parent has put it into its cgroup. Where it waits for its id maps anyway, that was before.
+            plan.step(Step::Await {}, "");
+        }
         for join in &all.joins {
             plan.step(Step::EnterNamespace { slot: join.slot, kind: join.kind }, join.pointer.as_str());
         }

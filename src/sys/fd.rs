@@ -217,6 +217,12 @@ pub fn read_to_end(fd: impl AsFd, limit: usize) -> Result<Vec<u8>> {
     }
 }
 
+/// Empties a file.
+pub fn truncate(fd: impl AsFd) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::ftruncate(fd.as_fd().as_raw_fd(), 0) as libc::c_long }).map(drop)
+}
+
 pub fn seek_start(fd: impl AsFd) -> Result<()> {
     // SAFETY: plain integers.
     check(unsafe { libc::lseek(fd.as_fd().as_raw_fd(), 0, libc::SEEK_SET) as libc::c_long }).map(drop)

@@ -154,11 +154,12 @@ pub fn may_execute(path: &CStr) -> Result<()> {
         .map(drop)
 }
 
-/// prlimit(2) on ourselves; `resource` is a `RLIMIT_*` number.
-pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+/// prlimit(2) of the process `pid`; `resource` is a `RLIMIT_*` number.
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit: [u64; 2] = [soft, hard];
     // SAFETY: limit has the layout of struct rlimit64.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null::<u8>()) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), std::ptr::null::<u8>()) })
+        .map(drop)
 }
 
 /// personality(2).

@@ -89,7 +89,7 @@ fn no_such(id: &ContainerId) -> Error {
 
 fn backend(place: &Place) -> Result<Box<dyn Backend>> {
     match place {
-        Place::Native => Err(Error::unsupported("backend native").because("is not supported yet")),
+        Place::Native => Ok(Box::new(wharf_native::Native::new())),
         Place::Delegate { name, path } => Ok(Box::new(wharf_delegate::Delegate::new(name, path.clone()))),
     }
 }

@@ -1,0 +1,155 @@
+//! Judges a job: the plan, the cgroup, the hooks. Touches nothing.
+
+use crate::{Native, hooks::Hooks, launch};
+use std::os::fd::BorrowedFd;
+use wharf_cgroup::{Layout, Wanted};
+use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Record, Result};
+use wharf_plan::{CgroupMount, Container, Facts, Rlimit};
+use wharf_sys::{credentials, procfs::Procfs};
+
+/// A job of which everything is decided.
+pub(crate) struct Judged<'a> {
+    pub(crate) native: &'a Native,
+    pub(crate) job: Job<'a>,
+    pub(crate) proc: Procfs,
+    pub(crate) container: Container,
+    pub(crate) cgroup: Wanted,
+    /// Where it will be; one that holds processes of others is refused here, before any record names it.
+    pub(crate) expected: CgroupPaths,
+    pub(crate) rlimits: Vec<Rlimit>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) hooks: Hooks,
+    pub(crate) rootfs: String,
+}
+
+impl<'a> Judged<'a> {
+    pub(crate) fn new(native: &'a Native, job: Job<'a>) -> Result<Self> {
+        refuse(&job)?;
+        let spec = &job.bundle.spec;
+        let proc = open_proc()?;
+        let uid = credentials::effective_uid();
+        let linux = spec.linux().as_ref();
+        let cgroups_path = match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
+            Some(path) => Some(
+                path.to_str()
+                    .ok_or_else(|| Error::invalid("a cgroup path that is not UTF-8").at("linux/cgroupsPath"))?,
+            ),
+            None => None,
+        };
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let cgroup = Wanted::new(Layout::detect()?, cgroups_path, job.id, resources, uid != 0)?;
+        let facts = facts(&job, &proc, &cgroup, uid)?;
+        let container = wharf_plan::container(spec, &facts)?;
+        let process = spec.process().as_ref();
+        Ok(Judged {
+            native,
+            job,
+            proc,
+            container,
+            expected: cgroup.expected()?,
+            cgroup,
+            rlimits: process.map(wharf_plan::rlimits).transpose()?.unwrap_or_default(),
+            oom_score_adj: process.and_then(|process| process.oom_score_adj()),
+            hooks: Hooks::new(spec)?,
+            rootfs: facts.rootfs,
+        })
+    }
+}
+
+pub(crate) fn open_proc() -> Result<Procfs> {
+    Procfs::open().map_err(|errno| {
+        Error::system("open /proc", errno as i32).hint("a real procfs must be mounted there, and nothing over it")
+    })
+}
+
+fn refuse(job: &Job<'_>) -> Result<()> {
+    let no = |flag: &str| Err(Error::unsupported(flag).because("is not supported yet"));
+    if job.console_socket.is_some() {
+        return no("--console-socket");
+    }
+    if job.pidfd_socket.is_some() {
+        return no("--pidfd-socket");
+    }
+    if job.preserve_fds > 0 {
+        return no("--preserve-fds");
+    }
+    if job.systemd_cgroup {
+        return no("--systemd-cgroup");
+    }
+    Ok(())
+}
+
+fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Facts> {
+    let spec = &job.bundle.spec;
+    let text = |path: std::path::PathBuf| {
+        path.into_os_string()
+            .into_string()
+            .map_err(|path| Error::invalid(format!("path {}", path.display())).because("is not UTF-8"))
+    };
+    let rootfs = match spec.root() {
+        Some(root) if !root.path().as_os_str().is_empty() => {
+            let path = job.bundle.dir.join(root.path());
+            let wrong = |error: std::io::Error| {
+                Error::system(format!("open root file system {}", path.display()), error.raw_os_error().unwrap_or(5))
+                    .at("root/path")
+            };
+            let path = path.canonicalize().map_err(wrong)?;
+            if !path.is_dir() {
+                return Err(Error::invalid(format!("root file system {}", path.display()))
+                    .because("is not a directory")
+                    .at("root/path"));
+            }
+            text(path).map_err(|error| error.at("root/path"))?
+        }
+        Some(_) => return Err(Error::invalid("root/path is empty").at("root/path")),
+        None => String::new(),
+    };
+    let (_, permitted, _) =
+        credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
+    let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.paths()).map(|(hierarchy, path)| CgroupMount {
+        name: if hierarchy.mount_point == cgroup.layout().base {
+            String::new()
+        } else {
+            hierarchy.mount_point.rsplit('/').next().unwrap_or_default().to_owned()
+        },
+        data: match &hierarchy.name {
+            _ if hierarchy.v2 => String::new(),
+            Some(name) => format!("none,name={name}"),
+            None => hierarchy.label(),
+        },
+        v2: hierarchy.v2,
+        path: format!("{}{path}", hierarchy.mount_point),
+    });
+    Ok(Facts {
+        id: job.id.to_string(),
+        bundle: text(job.bundle.dir.clone())?,
+        rootfs,
+        uid,
+        gid: credentials::effective_gid(),
+        permitted: if uid == 0 { permitted } else { u64::MAX },
+        last_capability: last_capability(proc)?,
+        no_pivot: job.no_pivot,
+        no_new_keyring: job.no_new_keyring,
+        cgroup: mounts.collect(),
+    })
+}
+
+fn last_capability(proc: &Procfs) -> Result<u32> {
+    let text = proc
+        .read(c"sys/kernel/cap_last_cap")
+        .map_err(|errno| Error::system("read /proc/sys/kernel/cap_last_cap", errno as i32))?;
+    Ok(String::from_utf8_lossy(&text).trim().parse().unwrap_or(40))
+}
+
+impl Draft for Judged<'_> {
+    fn describe(&self, record: &mut Record) {
+        record.rootfs.clone_from(&self.rootfs);
+        record.poststart.clone_from(&self.hooks.poststart);
+        record.poststop.clone_from(&self.hooks.poststop);
+        record.cgroup.clone_from(&self.expected);
+    }
+
+    fn create(self: Box<Self>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
+        launch::create(*self, dir, record)
+    }
+}

@@ -1,0 +1,110 @@
+//! Hooks that run outside the container, and the state that every hook is given.
+
+use oci_spec::runtime::Spec;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use wharf_core::{Error, HookEntry, Record, Result, Status};
+use wharf_plan::{Failure, hook_end, hook_entries};
+use wharf_sys::process::{Ended, ExecStrings};
+use wharf_sys::spawn::{self, Outcome};
+use wharf_sys::{Errno, fd};
+
+/// The hooks that are the parent's to run, and whether the init has some too.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub(crate) prestart: Vec<HookEntry>,
+    pub(crate) create_runtime: Vec<HookEntry>,
+    pub(crate) poststart: Vec<HookEntry>,
+    pub(crate) poststop: Vec<HookEntry>,
+    /// createContainer or startContainer
+    pub(crate) inside: bool,
+}
+
+impl Hooks {
+    pub(crate) fn new(spec: &Spec) -> Result<Self> {
+        let Some(hooks) = spec.hooks() else { return Ok(Self::default()) };
+        let any = |hooks: &Option<Vec<_>>| hooks.as_ref().is_some_and(|hooks| !hooks.is_empty());
+        #[allow(deprecated)]
+        let prestart = hook_entries(hooks.prestart(), "prestart")?;
+        Ok(Hooks {
+            prestart,
+            create_runtime: hook_entries(hooks.create_runtime(), "createRuntime")?,
+            poststart: hook_entries(hooks.poststart(), "poststart")?,
+            poststop: hook_entries(hooks.poststop(), "poststop")?,
+            inside: any(hooks.create_container()) || any(hooks.start_container()),
+        })
+    }
+}
+
+/// The state as runtime.md ("State") defines it.
+pub(crate) fn state(record: &Record, status: Status, pid: i32) -> Vec<u8> {
+    let mut state = serde_json::json!({
+        "ociVersion": record.oci_version,
+        "id": record.id,
+        "status": status,
+        "bundle": record.bundle,
+        "annotations": record.annotations,
+    });
+    if pid != 0 {
+        state["pid"] = pid.into();
+    }
+    state.to_string().into_bytes()
+}
+
+/// A file with the state in it: each hook reads it from the start.
+pub(crate) fn state_file(state: &[u8]) -> Result<OwnedFd> {
+    let fill = || {
+        let file = fd::memfd(c"state", false)?;
+        fd::write_all(&file, state)?;
+        Ok(file)
+    };
+    fill().map_err(|errno: Errno| Error::system("write the state for hooks", errno as i32))
+}
+
+/// Runs hooks one after the other; the first failure ends it. `name` is the field of `hooks`.
+pub(crate) fn run(hooks: &[HookEntry], name: &str, state: &[u8]) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let file = state_file(state)?;
+    for (index, hook) in hooks.iter().enumerate() {
+        let at = format!("hooks/{name}/{index}");
+        one(hook, &file).map_err(|error| error.at(at))?;
+    }
+    Ok(())
+}
+
+/// Runs every hook whatever becomes of those before; gives back what failed.
+pub(crate) fn run_all(hooks: &[HookEntry], name: &str, state: &[u8]) -> Vec<Error> {
+    let each = |(index, hook)| {
+        let at = format!("hooks/{name}/{index}");
+        state_file(state).and_then(|file| one(hook, &file)).err().map(|error| error.at(at))
+    };
+    hooks.iter().enumerate().filter_map(each).collect()
+}
+
+fn one(hook: &HookEntry, state: &OwnedFd) -> Result<()> {
+    let text = |text: &String| {
+        CString::new(text.as_str()).map_err(|_| Error::invalid("a hook's string").because("it holds a NUL byte"))
+    };
+    let path = text(&hook.path)?;
+    let args = hook.args.iter().map(text).collect::<Result<Vec<_>>>()?;
+    let env = hook.env.iter().map(text).collect::<Result<Vec<_>>>()?;
+    let arguments = ExecStrings::new(args.iter().map(CString::as_c_str));
+    let environment = ExecStrings::new(env.iter().map(CString::as_c_str));
+    let milliseconds = hook.timeout.map_or(-1, |seconds| seconds as i32 * 1000);
+    let failed = |errno: Errno, facts: u32| {
+        let failure = Failure { step: 0, errno: errno as i32, facts, head: Vec::new() };
+        Err(wharf_plan::hook(&hook.path, milliseconds, &failure))
+    };
+    if let Err(errno) = fd::seek_start(state) {
+        return failed(errno, 0);
+    }
+    match spawn::run(&path, &arguments, &environment, state, milliseconds) {
+        Ok(Outcome::Ended(Ended::Exited(0))) => Ok(()),
+        Ok(Outcome::Ended(Ended::Exited(code))) => failed(Errno::UnknownErrno, hook_end::EXITED | code as u32 & 0xff),
+        Ok(Outcome::Ended(Ended::Signaled(signal))) => failed(Errno::UnknownErrno, hook_end::SIGNALED | signal as u32),
+        Ok(Outcome::TimedOut) => failed(Errno::UnknownErrno, hook_end::TIMED_OUT),
+        Ok(Outcome::NotExecuted(errno)) | Err(errno) => failed(errno, 0),
+    }
+}

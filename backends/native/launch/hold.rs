@@ -1,0 +1,124 @@
+//! A container between birth and release: until then it is taken back when anything fails.
+
+use super::{birth, expect_failure};
+use crate::draft::Judged;
+use crate::remove;
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use wharf_cgroup::Cgroup;
+use wharf_core::{CgroupPaths, Error, Hold, Record, Result};
+use wharf_plan::Plan;
+use wharf_sys::process::{self, Ended};
+use wharf_sys::{Errno, libc, socket};
+
+/// What `run` keeps of a container that it starts itself.
+pub(crate) struct Attached {
+    pub(crate) socket: OwnedFd,
+    pub(crate) plan: Plan,
+}
+
+/// A first process that is not yet let go.
+pub(super) struct Newborn {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    socket: Option<OwnedFd>,
+    cgroup: CgroupPaths,
+    record: Record,
+    /// Its hooks may have run, so poststop must.
+    pub(super) reached_hooks: bool,
+    /// Where the socket goes on release, for `run`.
+    pub(super) attach: Option<(Rc<RefCell<Option<Attached>>>, Plan)>,
+    ended: Cell<Option<Ended>>,
+}
+
+impl Newborn {
+    pub(super) fn new(pid: i32, pidfd: OwnedFd, socket: OwnedFd, cgroup: CgroupPaths, record: &Record) -> Self {
+        Newborn {
+            pid,
+            pidfd,
+            socket: Some(socket),
+            cgroup,
+            record: record.clone(),
+            reached_hooks: false,
+            attach: None,
+            ended: Cell::new(None),
+        }
+    }
+
+    fn socket(&self) -> Result<&OwnedFd> {
+        self.socket.as_ref().ok_or_else(|| Error::system("speak with the init", Errno::ENOTCONN as i32))
+    }
+
+    /// Lets it go on.
+    pub(super) fn go(&self) -> Result<()> {
+        match socket::send(self.socket()?, &[1], None) {
+            // It has ended; what it said last tells why.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::system("speak with the init", errno as i32)),
+        }
+    }
+
+    /// Its next message; of length 0 when it has ended.
+    pub(super) fn receive(&self, message: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+        match socket::receive(self.socket()?, message) {
+            Err(Errno::ECONNRESET) => Ok((0, None)),
+            other => other.map_err(|errno| Error::system("hear from the init", errno as i32)),
+        }
+    }
+
+    /// How it ended, once its socket has.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        if self.ended.get().is_none() {
+            let _ = process::signal(&self.pidfd, libc::SIGKILL);
+            self.ended.set(process::wait(self.pid, 0).ok().flatten().map(|(_, ended)| ended));
+        }
+        self.ended.get()
+    }
+
+    /// Lets the process in between bear the init, and takes that one in its place.
+    pub(super) fn adopt(&mut self, judged: &Judged<'_>, cgroup: &Cgroup<'_>) -> Result<()> {
+        if cgroup.birth_fd().is_none() {
+            cgroup.place(self.pid)?;
+        }
+        self.go()?;
+        let mut message = [0; wharf_plan::Failure::MAX];
+        let (length, _) = self.receive(&mut message)?;
+        let &[birth::BORN, a, b, c, d] = &message[..length] else {
+            return Err(expect_failure(judged, self, &message[..length]));
+        };
+        let middle = self.pid;
+        self.pid = i32::from_le_bytes([a, b, c, d]);
+        let failed = |errno: Errno| Error::system("adopt the container's first process", errno as i32);
+        self.pidfd = process::pidfd(self.pid).map_err(failed)?;
+        process::wait(middle, 0).map_err(failed)?;
+        let namespaces = &judged.container.namespaces;
+        if namespaces.new_user() {
+            birth::map_ids(&judged.proc, self.pid, namespaces)?;
+            self.go()?;
+        }
+        Ok(())
+    }
+}
+
+impl Hold for Newborn {
+    fn release(mut self: Box<Self>) -> Result<()> {
+        self.go()?;
+        let socket = self.socket.take();
+        if let (Some((attached, plan)), Some(socket)) = (self.attach.take(), socket) {
+            attached.replace(Some(Attached { socket, plan }));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        if self.socket.take().is_none() {
+            return;
+        }
+        let _ = self.ended();
+        self.record.cgroup = std::mem::take(&mut self.cgroup);
+        remove::undo(&self.record, self.reached_hooks);
+    }
+}

@@ -1,0 +1,239 @@
+//! From one process to a waiting init.
+//!
+//! ```text
+//! wharf (this file)                    child (birth.rs), then init (the crate)
+//! open namespaces, seal a copy
+//! cgroup made, limits set
+//! clone3 ----------------------------> joins what it must, becomes root in a new user namespace
+//! placed in cgroup, id maps ---------> execs the sealed copy
+//!                                      steps: names, mounts, devices, beside the new root
+//! <----------------------- "mounted"
+//! prestart, createRuntime hooks -----> createContainer hooks, pivot_root, masks, read-only
+//! <------------------------- "ready"
+//! rlimits; record saved by the verb
+//! released --------------------------> waits for start
+//! exit
+//! ```
+//!
+//! Until it is released the init ends when wharf does: its socket tells it.
+
+mod birth;
+mod hold;
+mod private;
+mod seal;
+
+pub(crate) use hold::Attached;
+pub(crate) use private::{Late, Private};
+
+use crate::draft::Judged;
+use crate::{hooks, identity, start};
+use birth::Birth;
+use hold::Newborn;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use wharf_cgroup::Cgroup;
+use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor};
+use wharf_plan::{Born, Failure, Phase, Slot};
+use wharf_sys::process::Ended;
+use wharf_sys::{CWD, Errno, fd, libc, namespace, process, signal, socket};
+
+/// Makes the container; a failure takes everything back.
+pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
+    if judged.job.then_start {
+        // From here on signals are for the payload, and wait until there is one.
+        signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
+    }
+    let mut slots = Slots::new();
+    slots.put(Slot::PROC, judged.proc.as_fd().as_raw_fd());
+    let joined = open_namespaces(&judged, &mut slots)?;
+    let sealed = seal::copy_of_ourselves(&judged.proc)?;
+    let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
+    slots.put(Slot::PARENT, theirs.as_raw_fd());
+    let listener = if judged.job.then_start { None } else { Some(start_socket(dir)?) };
+    if let Some(listener) = &listener {
+        slots.put(Slot::START, listener.as_raw_fd());
+    }
+    let state = judged.hooks.inside.then(|| hooks::state_file(b"")).transpose()?;
+    if let Some(state) = &state {
+        slots.put(Slot::STATE, state.as_raw_fd());
+    }
+    let plan = written(&judged, &slots)?;
+    let cgroup = Cgroup::create(&judged.cgroup)?;
+    let birth = Birth {
+        namespaces: &judged.container.namespaces,
+        proc: &judged.proc,
+        joined: &joined,
+        sealed: &sealed,
+        plan: &plan,
+        parent: &theirs,
+        kept: &slots.numbers,
+    };
+    let born = birth.give(&cgroup);
+    drop((theirs, listener, plan, sealed, joined));
+    let mut newborn = match born {
+        Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
+        Err(errno) => {
+            cgroup.undo();
+            return Err(Error::system("create the container's first process", errno as i32));
+        }
+    };
+    settle(&judged, &cgroup, &mut newborn, state.as_ref(), record)?;
+    let init = identity::of(&judged.proc, newborn.pid, &newborn.pidfd)?;
+    let private = Private::new(&judged.container);
+    newborn.attach = judged.job.then_start.then(|| (judged.native.attached.clone(), judged.container.plan));
+    Ok(Created {
+        engine_pid: newborn.pid,
+        init,
+        cgroup: cgroup.paths(),
+        supervisor: Supervisor::Engine,
+        private: private.to_value(),
+        hold: Box::new(newborn),
+    })
+}
+
+/// Descriptor numbers by slot.
+struct Slots {
+    numbers: [i32; Slot::COUNT],
+}
+
+impl Slots {
+    fn new() -> Self {
+        Slots { numbers: [-1; Slot::COUNT] }
+    }
+
+    fn put(&mut self, slot: Slot, number: i32) {
+        self.numbers[usize::from(slot.0)] = number;
+    }
+}
+
+/// Opens every namespace that is joined by path, and proves that it is of its kind.
+fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<(u64, OwnedFd)>> {
+    let namespaces = &judged.container.namespaces;
+    let open = |join: &wharf_plan::Join| {
+        let failed = |errno: Errno| {
+            Error::system(format!("open namespace {}", join.path), errno as i32).at(join.pointer.as_str())
+        };
+        let path = std::ffi::CString::new(join.path.as_str()).map_err(|_| failed(Errno::EINVAL))?;
+        let file = fd::openat(CWD, &path, libc::O_RDONLY | libc::O_NONBLOCK, 0).map_err(failed)?;
+        let wrong =
+            |why: &str| Err(Error::invalid(format!("namespace {}", join.path)).because(why).at(join.pointer.as_str()));
+        match namespace::kind(&file) {
+            Ok(kind) if kind == join.kind => Ok((kind, file)),
+            Ok(_) => wrong("is of another type"),
+            Err(_) => wrong("is not a namespace"),
+        }
+    };
+    let opened = namespaces.joins.iter().map(open).collect::<Result<Vec<_>>>()?;
+    if namespaces.born == Born::Directly {
+        for (join, (_, file)) in namespaces.joins.iter().zip(&opened) {
+            slots.put(join.slot, file.as_raw_fd());
+        }
+    }
+    Ok(opened)
+}
+
+fn start_socket(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let make = || {
+        let socket = socket::datagram()?;
+        start::inside(dir, || socket::bind(&socket, start::SOCKET))?;
+        Ok(socket)
+    };
+    make().map_err(|errno: Errno| Error::system("make the start socket", errno as i32))
+}
+
+fn written(judged: &Judged<'_>, slots: &Slots) -> Result<OwnedFd> {
+    let wire = judged.container.plan.write(&slots.numbers);
+    let write = || {
+        let file = fd::memfd(c"plan", false)?;
+        fd::write_all(&file, &wire)?;
+        Ok(file)
+    };
+    write().map_err(|errno: Errno| Error::system("write the plan down", errno as i32))
+}
+
+/// Everything between birth and readiness.
+fn settle(
+    judged: &Judged<'_>,
+    cgroup: &Cgroup<'_>,
+    newborn: &mut Newborn,
+    state: Option<&OwnedFd>,
+    record: &Record,
+) -> Result<()> {
+    let pid = newborn.pid;
+    let namespaces = &judged.container.namespaces;
+    if namespaces.born == Born::Directly {
+        if cgroup.birth_fd().is_none() {
+            cgroup.place(pid)?;
+        }
+        if namespaces.new_user() {
+            birth::map_ids(&judged.proc, pid, namespaces)?;
+        }
+        newborn.go()?;
+    } else {
+        newborn.adopt(judged, cgroup)?;
+    }
+    if let Some(adjustment) = judged.oom_score_adj {
+        let path = std::ffi::CString::new(format!("{}/oom_score_adj", newborn.pid)).unwrap_or_default();
+        let written = judged.proc.write(&path, adjustment.to_string().as_bytes());
+        written.map_err(|errno| {
+            Error::system(format!("set oom_score_adj to {adjustment}"), errno as i32).at("process/oomScoreAdj")
+        })?;
+    }
+    expect(judged, newborn, Phase::Mounted)?;
+    newborn.reached_hooks = true;
+    let before = hooks::state(record, Status::Creating, newborn.pid);
+    hooks::run(&judged.hooks.prestart, "prestart", &before)?;
+    hooks::run(&judged.hooks.create_runtime, "createRuntime", &before)?;
+    if let Some(state) = state {
+        rewrite(state, &before)?;
+    }
+    newborn.go()?;
+    expect(judged, newborn, Phase::Ready)?;
+    if let Some(state) = state {
+        rewrite(state, &hooks::state(record, Status::Created, newborn.pid))?;
+    }
+    for limit in &judged.rlimits {
+        process::set_rlimit(newborn.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {
+            let text = format!("set {} to {} (hard {})", limit.name, limit.soft, limit.hard);
+            let error = Error::system(text, errno as i32).at(limit.pointer.as_str());
+            if errno == Errno::EPERM {
+                error.hint("above our own hard limit, and CAP_SYS_RESOURCE is missing")
+            } else {
+                error
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn rewrite(file: &OwnedFd, state: &[u8]) -> Result<()> {
+    let write = || {
+        fd::truncate(file)?;
+        fd::seek_start(file)?;
+        fd::write_all(file, state)
+    };
+    write().map_err(|errno| Error::system("write the state for hooks", errno as i32))
+}
+
+/// Waits for a phase; a failed step becomes its error.
+fn expect(judged: &Judged<'_>, newborn: &Newborn, phase: Phase) -> Result<()> {
+    let mut message = [0; Failure::MAX];
+    let (length, _) = newborn.receive(&mut message)?;
+    let message = &message[..length];
+    if message == [phase as u8] { Ok(()) } else { Err(expect_failure(judged, newborn, message)) }
+}
+
+/// The error that an unexpected message is.
+fn expect_failure(judged: &Judged<'_>, newborn: &Newborn, message: &[u8]) -> Error {
+    if let Some(failure) = Failure::read(message) {
+        return birth::explain(&failure, judged).unwrap_or_else(|| judged.container.plan.explain(&failure));
+    }
+    let why = match newborn.ended() {
+        Some(Ended::Signaled(libc::SIGKILL)) => {
+            "it was killed: by the kernel, if the memory limit is below what it needs".to_owned()
+        }
+        Some(Ended::Signaled(signal)) => format!("it was killed by signal {signal}"),
+        Some(Ended::Exited(code)) => format!("it exited with {code}"),
+        None => "it sent something unknown".to_owned(),
+    };
+    Error::new(Kind::System, "set the container up").because(format!("its first process ended: {why}"))
+}

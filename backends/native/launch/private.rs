@@ -1,0 +1,66 @@
+//! What the native backend remembers of a container beside the record's own fields.
+
+use serde::{Deserialize, Serialize};
+use wharf_core::Record;
+use wharf_plan::{Container, Step};
+
+const NEWPID: u64 = 0x2000_0000;
+
+/// Kept in [`Record::private`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Private {
+    /// The payload is the first process of a pid namespace of its own: its end is everybody's.
+    pub(crate) own_pids: bool,
+    /// Number of the first step after `start`.
+    pub(crate) late_from: usize,
+    /// Those steps in words, because whoever calls `start` has no plan.
+    pub(crate) late: Vec<Late>,
+}
+
+/// A step after `start`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Late {
+    /// What it does; the command or the hook's path for the two kinds that have one.
+    pub(crate) doing: String,
+    pub(crate) at: String,
+    /// `exec`, `hook` or nothing
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) kind: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) milliseconds: i32,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+impl Private {
+    pub(crate) fn new(container: &Container) -> Self {
+        let plan = &container.plan;
+        let late = |index: usize| {
+            let step = plan.steps()[index];
+            let (doing, kind, milliseconds) = match step {
+                Step::Exec { arguments, .. } => {
+                    (plan.list(arguments).into_iter().next().unwrap_or_default(), "exec", 0)
+                }
+                Step::Hook { path, milliseconds, .. } => (plan.text(path), "hook", milliseconds),
+                other => (plan.describe(other), "", 0),
+            };
+            Late { doing, at: plan.pointer(index).to_owned(), kind: kind.to_owned(), milliseconds }
+        };
+        Private {
+            own_pids: container.namespaces.new & NEWPID != 0,
+            late_from: plan.after_start(),
+            late: (plan.after_start()..plan.steps().len()).map(late).collect(),
+        }
+    }
+
+    /// Of a container whose `create` was interrupted there is none.
+    pub(crate) fn of(record: &Record) -> Self {
+        serde_json::from_value(record.private.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,93 @@
+//! Ends what is left of a container and takes it away. Every part is tried; what fails is told together.
+
+use crate::{draft::open_proc, hooks, identity, status};
+use std::os::fd::BorrowedFd;
+use wharf_core::{Error, Kind, Record, Result, Status};
+use wharf_sys::procfs::Procfs;
+use wharf_sys::{Errno, fd, libc, process};
+
+/// How long a killed process may take to die, in milliseconds. One that the kernel holds in a device or a dead network
+/// file system does not die at all.
+const DEATH: i32 = 10_000;
+
+pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    let mut failures = Vec::new();
+    let proc = open_proc()?;
+    match &record.init {
+        Some(_) => failures.extend(end(record, &proc).err()),
+        None => failures.extend(end_draft(record, &proc).err()),
+    }
+    failures.extend(status::cgroup(record).and_then(|cgroup| cgroup.remove()).err());
+    match fd::unlinkat(dir, crate::start::SOCKET, 0) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => failures.push(Error::system("remove the start socket", errno as i32)),
+    }
+    if record.init.is_some() {
+        let state = hooks::state(record, Status::Stopped, 0);
+        failures.extend(hooks::run_all(&record.poststop, "poststop", &state));
+    }
+    together(failures)
+}
+
+/// Takes back what a `create` that fails has made; its init has ended. There is nobody to tell of a second failure.
+pub(crate) fn undo(record: &Record, reached_hooks: bool) {
+    if let Ok(cgroup) = status::cgroup(record) {
+        let _ = cgroup.kill_all(libc::SIGKILL);
+        let _ = cgroup.remove();
+    }
+    if reached_hooks {
+        hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0));
+    }
+}
+
+/// One error out of many.
+pub(crate) fn together(mut failures: Vec<Error>) -> Result<()> {
+    match failures.len() {
+        0 => Ok(()),
+        1 => Err(failures.remove(0)),
+        _ => {
+            let texts: Vec<String> = failures.iter().map(Error::to_string).collect();
+            Err(Error::new(Kind::System, texts.join("; ")))
+        }
+    }
+}
+
+fn end(record: &Record, proc: &Procfs) -> Result<()> {
+    let Some(init) = &record.init else { return Ok(()) };
+    let cgroup = status::cgroup(record)?;
+    let pidfd = identity::alive(proc, init)?;
+    if let Some(pidfd) = &pidfd {
+        match process::signal(pidfd, libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::system(format!("kill process {}", init.pid), errno as i32)),
+        }
+    }
+    cgroup.kill_all(libc::SIGKILL)?;
+    if let Some(pidfd) = &pidfd {
+        let dead = process::readable(pidfd, DEATH);
+        if !dead.map_err(|errno| Error::system(format!("wait for process {}", init.pid), errno as i32))? {
+            return Err(Error::new(Kind::System, format!("kill process {}", init.pid))
+                .because(format!("it did not end within {} s", DEATH / 1000)));
+        }
+        // Only where it is our own child; the engine reaps it else.
+        let _ = process::wait(init.pid, libc::WNOHANG);
+    }
+    Ok(())
+}
+
+/// A `create` that was interrupted: its init ends by itself when wharf is gone, unless it waits for a hook. Nothing else
+/// in that cgroup is known to be ours: the record was written before the cgroup was looked at.
+fn end_draft(record: &Record, proc: &Procfs) -> Result<()> {
+    for pid in status::cgroup(record)?.processes()? {
+        let mut target = [0; 64];
+        let Ok(pidfd) = process::pidfd(pid) else { continue };
+        let name = std::ffi::CString::new(format!("{pid}")).unwrap_or_default();
+        let Ok(entry) = proc.open_file(&name, libc::O_PATH | libc::O_DIRECTORY) else { continue };
+        let Ok(length) = fd::readlinkat(&entry, c"exe", &mut target) else { continue };
+        if target[..length].starts_with(b"/memfd:wharf-init") {
+            let _ = process::signal(&pidfd, libc::SIGKILL);
+            let _ = process::readable(&pidfd, DEATH);
+        }
+    }
+    Ok(())
+}

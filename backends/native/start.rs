@@ -1,0 +1,115 @@
+//! The word that lets a waiting payload run, and the answer to it.
+//!
+//! The init waits on the datagram socket `start` in the state directory. A message there carries the version of this
+//! protocol and a socket for the answer: a failure, or its end when the payload is executed. The name is removed then,
+//! and whether somebody still listens behind it can be asked without a word: so `created` and `running` are told apart
+//! by the kernel.
+
+use crate::hooks;
+use crate::launch::{Attached, Late, Private};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wharf_core::{Error, Kind, Record, Result, Status};
+use wharf_plan::Failure;
+use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
+
+/// Name of the socket in the state directory.
+pub(crate) const SOCKET: &CStr = c"start";
+/// Version of the message.
+const VERSION: u8 = 1;
+
+/// Does `work` with `dir` as working directory: names of sockets are short paths.
+pub(crate) fn inside<T>(dir: impl AsFd, work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let before = fd::openat(CWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    mount::fchdir(dir)?;
+    let result = work();
+    mount::fchdir(&before)?;
+    result
+}
+
+/// Whether an init waits behind the socket.
+pub(crate) fn is_waiting(dir: BorrowedFd<'_>) -> Result<bool> {
+    let look = || match fd::statat(dir, SOCKET, libc::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+        Ok(_) => {
+            let probe = socket::datagram()?;
+            match inside(dir, || socket::connect(&probe, SOCKET)) {
+                Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(false),
+                other => other.map(|()| true),
+            }
+        }
+    };
+    look().map_err(|errno| Error::system("look for a waiting init", errno as i32))
+}
+
+pub(crate) fn start(attached: Option<Attached>, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    match attached {
+        Some(attached) => {
+            let failed = |errno: Errno| doing(record, errno);
+            socket::send(&attached.socket, &[VERSION], None).map_err(failed)?;
+            if let Some(failure) = answer(&attached.socket).map_err(failed)? {
+                return Err(attached.plan.explain(&failure));
+            }
+        }
+        None => {
+            let answered = speak(record, dir)?;
+            if let Some(failure) = answered {
+                return Err(Private::of(record).explain(&failure));
+            }
+            match fd::unlinkat(dir, SOCKET, 0) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(doing(record, errno)),
+            }
+        }
+    }
+    hooks::run(&record.poststart, "poststart", &hooks::state(record, Status::Running, record.engine_pid))
+}
+
+fn doing(record: &Record, errno: Errno) -> Error {
+    Error::system(format!("start container {}", record.id), errno as i32)
+}
+
+fn speak(record: &Record, dir: BorrowedFd<'_>) -> Result<Option<Failure>> {
+    let send = || {
+        let (ours, theirs) = socket::pair()?;
+        let to = socket::datagram()?;
+        inside(dir, || socket::connect(&to, SOCKET))?;
+        socket::send(&to, &[VERSION], Some(&theirs))?;
+        Ok(ours)
+    };
+    let ours: OwnedFd = match send() {
+        Err(Errno::ECONNREFUSED | Errno::ENOENT) => {
+            let text = format!("start container {}: container not running", record.id);
+            return Err(Error::new(Kind::NotRunning, text).because("its init has ended"));
+        }
+        other => other.map_err(|errno| doing(record, errno))?,
+    };
+    answer(&ours).map_err(|errno| doing(record, errno))
+}
+
+/// `None` when the other side ended without a word: it is the payload now.
+fn answer(socket: &OwnedFd) -> Result<Option<Failure>, Errno> {
+    let mut message = [0; Failure::MAX];
+    let (length, _) = socket::receive(socket, &mut message)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    Failure::read(&message[..length]).map(Some).ok_or(Errno::EPROTO)
+}
+
+impl Private {
+    /// The error that a failure after `start` is, from what the record keeps of the plan.
+    fn explain(&self, failure: &Failure) -> Error {
+        let Some(late) = (failure.step as usize).checked_sub(self.late_from).and_then(|at| self.late.get(at)) else {
+            return Error::system("start the payload", failure.errno);
+        };
+        let Late { doing, at, kind, milliseconds } = late;
+        let error = match kind.as_str() {
+            "exec" => wharf_plan::command(doing, failure),
+            "hook" => wharf_plan::hook(doing, *milliseconds, failure),
+            _ => Error::system(doing.as_str(), failure.errno),
+        };
+        if at.is_empty() { error } else { error.at(at.as_str()) }
+    }
+}

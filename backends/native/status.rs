@@ -1,0 +1,23 @@
+//! What a container is doing, asked of the kernel.
+
+use crate::{draft::open_proc, identity, start};
+use std::os::fd::BorrowedFd;
+use wharf_cgroup::{Handle, Layout};
+use wharf_core::{Record, Result, Status};
+
+/// The container's cgroups, by its record.
+pub(crate) fn cgroup(record: &Record) -> Result<Handle> {
+    let layout = if record.cgroup.payload.is_empty() { Layout::default() } else { Layout::mounted()? };
+    Handle::open(layout, &record.cgroup)
+}
+
+pub(crate) fn status(record: &Record, dir: BorrowedFd<'_>) -> Result<Status> {
+    let Some(init) = &record.init else { return Ok(Status::Stopped) };
+    if identity::alive(&open_proc()?, init)?.is_none() {
+        return Ok(Status::Stopped);
+    }
+    if cgroup(record)?.is_frozen()? {
+        return Ok(Status::Paused);
+    }
+    Ok(if start::is_waiting(dir)? { Status::Created } else { Status::Running })
+}
