@@ -151,8 +151,11 @@ const ARCHITECTURES: &[Arch] = &[Arch::ScmpArchX86, Arch::ScmpArchX32, Arch::Scm
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURES: &[Arch] = &[Arch::ScmpArchAarch64, Arch::ScmpArchArm];
 
-const KNOWN_FLAGS: &[&str] =
+const SUPPORTED_FLAGS: &[&str] =
     &["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
+
+/// Known and refused by name: it is for SCMP_ACT_NOTIFY.
+const REFUSED_FLAG: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 
 /// The answer of `features`.
 pub(crate) fn features() -> Result<String> {
@@ -171,8 +174,8 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .actions(ACTIONS)
         .operators(owned(OPERATORS))
         .archs(ARCHITECTURES)
-        .known_flags(owned(KNOWN_FLAGS))
-        .supported_flags(owned(KNOWN_FLAGS))
+        .known_flags(owned(&[SUPPORTED_FLAGS, &[REFUSED_FLAG]].concat()))
+        .supported_flags(owned(SUPPORTED_FLAGS))
         .build()?;
     let linux = LinuxFeatureBuilder::default()
         .namespaces(NAMESPACES)
