@@ -30,12 +30,11 @@ fn remove(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
         }
         store.lock(&entry)?.ok_or_else(|| no_such(id))?;
     }
-    if entry.record()?.is_none() {
+    let Some(record) = entry.record()? else {
         log.debug(|| format!("container {id} has no record: what an interrupted create or delete left is removed"));
         return store.remove(&entry);
-    }
-    let found = Found::read(store, entry, id)?;
-    found.delete(id, verb)
+    };
+    Found::of(store, entry, record)?.delete(id, verb)
 }
 
 /// The lock is held by another, which may take its time: what is refused anyway is refused now.

@@ -6,10 +6,13 @@ use wharf_core::{ContainerId, Result, Status, Verb, allowed};
 
 pub(super) fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
     let found = Found::look(root, id)?;
-    let status = found.status()?;
-    // Without a pid namespace of their own, processes outlive their init: --all still reaches them.
-    if !(all && status == Status::Stopped) {
-        allowed(id, status, Verb::Kill)?;
+    // A container that has had a process may be signalled or is not running, which the backend learns from the signal.
+    if found.record.init.is_none() {
+        let status = found.status()?;
+        // Without a pid namespace of their own, processes outlive their init: --all still reaches them.
+        if !(all && status == Status::Stopped) {
+            allowed(id, status, Verb::Kill)?;
+        }
     }
     found.backend.kill(&found.record, found.entry.dir(), signal, all)
 }

@@ -52,6 +52,10 @@ impl Found {
 
     fn read(store: Store, entry: Entry, id: &ContainerId) -> Result<Self> {
         let record = entry.record()?.ok_or_else(|| no_such(id))?;
+        Self::of(store, entry, record)
+    }
+
+    fn of(store: Store, entry: Entry, record: Record) -> Result<Self> {
         let backend = backend(&route::recorded(&record.backend))?;
         Ok(Found { store, entry, record, backend })
     }
