@@ -19,7 +19,8 @@ use std::time::Duration;
 
 /// What a runtime must do with a bundle.
 enum Expect {
-    /// Refuse: the message has all these words, and points to this place (none for what has no place in config.json).
+    /// Refuse: the message has all these words, in any case, and points to this place or into it (none for what has no
+    /// place in config.json).
     Refused(&'static [&'static str], &'static str),
     /// Run, and print this.
     Runs(&'static str),
@@ -178,11 +179,18 @@ fn check(row: &Broken, host: &Host, case: &Case, ran: crate::attack::arena::Ran,
     ensure!(ran.code.is_some_and(|code| code != 0), "code {:?}, stdout {:?}, stderr {said:?}", ran.code, ran.out);
     ensure!(!ran.out.contains("it ran"), "the payload ran all the same; stderr {said:?}");
     ensure!(!said.contains("panicked"), "it panicked: {said}");
+    ensure!(
+        said.len() < 2000,
+        "the message is {} bytes long: {}…",
+        said.len(),
+        said.chars().take(200).collect::<String>()
+    );
     ensure!(said.lines().count() == 1, "one line was expected on stderr: {said:?}");
+    let small = said.to_lowercase();
     for name in names {
-        ensure!(said.contains(name), "the message does not name {name:?}: {said}");
+        ensure!(small.contains(&name.to_lowercase()), "the message does not name {name:?}: {said}");
     }
-    let pointed = place.is_empty() || said.contains(&format!("[{place}]"));
+    let pointed = place.is_empty() || said.contains(&format!("[{place}"));
     ensure!(pointed, "the message does not point to {place}: {said}");
     if host.runtime.name() == "wharf" {
         let text = fs::read_to_string(log).unwrap_or_default();
