@@ -295,10 +295,11 @@ pub(crate) fn capture(mut command: Command, limit: Duration) -> Ran {
             }
         }
     };
-    // A process that survived may hold the pipes open: what was said until now is enough.
+    // A process that survived may hold the pipes open: then what was said until now has to do.
+    let last = Instant::now() + Duration::from_secs(3);
     let drain = |receive: std::sync::mpsc::Receiver<Vec<u8>>| {
         let mut all = Vec::new();
-        while let Ok(chunk) = receive.recv_timeout(Duration::from_millis(300)) {
+        while let Ok(chunk) = receive.recv_timeout(last.saturating_duration_since(Instant::now())) {
             all.extend(chunk);
         }
         String::from_utf8_lossy(&all).into_owned()
