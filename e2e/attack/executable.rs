@@ -57,7 +57,7 @@ fn damage(runtime: &Runtime<'_>, copy: &Path) -> Option<Verdict> {
 
 fn entrypoint(runtime: &Runtime<'_>, program: &str) -> Verdict {
     // A neighbour of the same container cannot be had before its first process; this one looks from the same pid namespace.
-    let (outer, watcher) = match watch(runtime, true) {
+    let (outer, watcher) = match watch(runtime, true, "2") {
         Ok(pair) => pair,
         Err(verdict) => return verdict,
     };
@@ -84,7 +84,7 @@ fn neighbour(runtime: &Runtime<'_>, privileged: bool) -> Verdict {
     if privileged && let Err(verdict) = the_watcher_can_win(runtime) {
         return verdict;
     }
-    let (outer, watcher) = match watch(runtime, privileged) {
+    let (outer, watcher) = match watch(runtime, privileged, "2") {
         Ok(pair) => pair,
         Err(verdict) => return verdict,
     };
@@ -143,8 +143,8 @@ impl Drop for Outer<'_> {
 type Watcher = std::thread::JoinHandle<Ran>;
 
 /// Runs a container whose payload watches its pid namespace for a few seconds.
-fn watch<'h>(runtime: &Runtime<'h>, privileged: bool) -> Result<(Outer<'h>, Watcher), Verdict> {
-    let mut arena = Arena::new(runtime, &["seize", "2", EVIL]);
+fn watch<'h>(runtime: &Runtime<'h>, privileged: bool, seconds: &str) -> Result<(Outer<'h>, Watcher), Verdict> {
+    let mut arena = Arena::new(runtime, &["seize", seconds, EVIL]);
     if privileged {
         let capabilities: Value = json!([
             "CAP_CHOWN",
@@ -208,7 +208,7 @@ fn join_pid(arena: &mut Arena, pid: i64) {
 
 /// A naive runtime, one that joins the pid namespace as the file it is, falls to this watcher.
 fn the_watcher_can_win(runtime: &Runtime<'_>) -> Result<(), Verdict> {
-    let (outer, watcher) = watch(runtime, true)?;
+    let (outer, watcher) = watch(runtime, true, "8")?;
     let naive = outer.dir.join("naive-runtime");
     let program = runtime.host.payload().with_file_name("attacker");
     fs::copy(&program, &naive).expect("a copy");
