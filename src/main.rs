@@ -36,15 +36,10 @@ extern "C" fn main(argc: c_int, argv: *const *const std::ffi::c_char) -> c_int {
 
 #[cfg_attr(test, allow(dead_code))]
 fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
-    let words: Vec<&CStr> = words.collect();
-    if words.first().is_some_and(|name| *name == wharf_init::NAME) {
-        // Before anything that a plan does not ask for.
-        wharf_init::main(&words);
-    }
     if let Err(errno) = wharf_sys::dir::fill_standard_descriptors() {
         return fail(&Log::stderr(false), &Error::system("open /dev/null", errno as i32), 1);
     }
-    command(words.iter().skip(1).map(|word| OsStr::from_bytes(word.to_bytes()).to_owned()).collect())
+    command(words.skip(1).map(|word| OsStr::from_bytes(word.to_bytes()).to_owned()).collect())
 }
 
 fn command(words: Vec<OsString>) -> c_int {

@@ -10,7 +10,7 @@ use crate::launch::{Attached, Late, Private};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_core::{Error, Kind, Record, Result, Status};
-use wharf_plan::Failure;
+use wharf_steps::Failure;
 use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
 
 /// Name of the socket in the state directory.

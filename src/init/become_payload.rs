@@ -2,7 +2,8 @@
 
 use crate::perform::{Done, Failed, Init};
 use std::ffi::{CStr, CString};
-use wharf_plan::{List, OUTSIDE, executable};
+use wharf_steps::List;
+use wharf_steps::facts::{OUTSIDE, executable};
 use wharf_sys::process::{self, ExecStrings};
 use wharf_sys::{CWD, Errno, Result, credentials, fd, libc};
 

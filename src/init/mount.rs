@@ -4,7 +4,7 @@ use crate::perform::{Done, Init};
 use crate::target;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
-use wharf_plan::{Slot, Step};
+use wharf_steps::{Slot, Step};
 use wharf_sys::fd::{self, resolve};
 use wharf_sys::mount::{self, AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE, attr};
 use wharf_sys::{CWD, Errno, Fd, Result, libc, tree};

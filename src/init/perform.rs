@@ -4,7 +4,8 @@ use crate::become_payload::{self, Payload};
 use crate::{mount, target};
 use std::ffi::CStr;
 use std::os::fd::{IntoRawFd, OwnedFd};
-use wharf_plan::{Failure, List, Slot, Step, View, hook_end};
+use wharf_steps::facts::hook_end;
+use wharf_steps::{Failure, List, Slot, Step, View};
 use wharf_sys::fd::{self, resolve};
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
 use wharf_sys::spawn::{self, Outcome};
@@ -35,8 +36,8 @@ pub(crate) struct Init<'a> {
     pub(crate) masks: mount::Masks,
 }
 
-/// Entry of the sealed copy: the second argument is the plan's descriptor. Never returns.
-pub fn main(arguments: &[&CStr]) -> ! {
+/// The second argument is the plan's descriptor. Never returns.
+pub(crate) fn main(arguments: &[&CStr]) -> ! {
     let number = arguments.get(1).and_then(|text| text.to_str().ok()?.parse::<i32>().ok());
     let Some(number) = number else { exit_now(2) };
     // Everything that was left open for us ends with the payload's exec.

@@ -1,8 +1,7 @@
 //! The plan as a value, and the arena that its strings are in.
 
-use crate::step::{Bytes, List, Slot, Step, Text};
-use crate::wire::Phase;
 use wharf_core::{Error, Result};
+use wharf_steps::{Bytes, List, Phase, Slot, Step, Text};
 
 /// An ordered list of steps. The parent keeps it to explain the step that an init says has failed.
 #[derive(Debug)]
@@ -112,6 +111,11 @@ impl Default for Builder {
 }
 
 impl Plan {
+    /// The form in which the init reads it.
+    pub fn write(&self, slots: &[i32; Slot::COUNT]) -> Vec<u8> {
+        wharf_steps::write(&self.steps, &self.arena, slots)
+    }
+
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }

@@ -2,9 +2,9 @@
 
 use crate::builder::Plan;
 use crate::options;
-use crate::step::{Slot, Step};
-use crate::wire::Failure;
 use wharf_core::{Error, Kind};
+use wharf_steps::facts::{OUTSIDE, executable, hook_end};
+use wharf_steps::{Failure, Slot, Step};
 
 impl Plan {
     /// The error that an init's failure is.
@@ -103,31 +103,11 @@ impl Plan {
         }
     }
 
-    fn shown(&self, bytes: crate::step::Bytes) -> String {
+    fn shown(&self, bytes: wharf_steps::Bytes) -> String {
         let from = bytes.at as usize;
         let bytes = self.arena.get(from..from + bytes.length as usize).unwrap_or_default();
         String::from_utf8_lossy(bytes).chars().take(80).collect()
     }
-}
-
-/// Fact of a working directory that the kernel says is not reachable from the root (CVE-2024-21626).
-pub const OUTSIDE: u32 = 1;
-
-/// Facts of an executable: its mode in the low half.
-pub mod executable {
-    /// Nothing of that name was found in any directory of PATH.
-    pub const NOT_FOUND: u32 = 1 << 16;
-    /// The file is on a file system mounted noexec.
-    pub const NOEXEC: u32 = 1 << 17;
-    /// The facts of the file are known.
-    pub const SEEN: u32 = 1 << 18;
-}
-
-/// Facts of a hook: what became of it, in the low byte its code or signal.
-pub mod hook_end {
-    pub const EXITED: u32 = 1 << 8;
-    pub const SIGNALED: u32 = 1 << 9;
-    pub const TIMED_OUT: u32 = 1 << 10;
 }
 
 /// Why a hook failed.

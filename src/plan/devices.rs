@@ -1,10 +1,10 @@
 //! /dev: the devices every container has, the ones the spec lists, and the usual links.
 
 use crate::namespaces::Namespaces;
-use crate::step::{Slot, Step};
 use crate::{Builder, Facts};
 use oci_spec::runtime::{LinuxDeviceType, Spec};
 use wharf_core::{Error, Result};
+use wharf_steps::{Slot, Step};
 
 const CHARACTER: u32 = 0o020_000;
 const BLOCK: u32 = 0o060_000;

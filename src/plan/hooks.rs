@@ -1,9 +1,9 @@
 //! The hooks that the init runs from inside; the others are the parent's.
 
 use crate::Builder;
-use crate::step::Step;
 use oci_spec::runtime::{Hook, Spec};
 use wharf_core::{Error, HookEntry, Result};
+use wharf_steps::Step;
 
 /// Longest time limit, in seconds, that fits a wait in milliseconds.
 const LONGEST: i64 = i32::MAX as i64 / 1000;

@@ -16,21 +16,18 @@ mod refuse;
 mod rlimits;
 mod schedule;
 pub mod seccomp;
-mod step;
 mod sysctl;
-mod wire;
 
 pub use builder::{Builder, Plan};
-pub use describe::{OUTSIDE, command, executable, hook, hook_end};
+pub use describe::{command, hook};
 pub use facts::{CgroupMount, Facts};
 pub use hooks::entries as hook_entries;
 pub use namespaces::{Born, Join, Mapping, Namespaces, kind_of};
 pub use rlimits::{Rlimit, judge as rlimits};
-pub use step::{Bytes, List, Slot, Step, Text};
-pub use wire::{Failure, Phase, View, WIRE_VERSION};
 
 use oci_spec::runtime::Spec;
 use wharf_core::{Error, Result};
+use wharf_steps::Phase;
 
 /// A container as the planner leaves it: what the parent does around the birth, and what the init does after it.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! Paths that are hidden, and paths that are read-only.
 
 use crate::Builder;
-use crate::step::{Step, Text};
 use oci_spec::runtime::Spec;
 use wharf_core::{Error, Result};
+use wharf_steps::{Step, Text};
 
 /// Before the root is entered: the host's null device, behind which files are hidden. Never the container's own, which
 /// an image can replace (CVE-2025-31133).

@@ -3,10 +3,10 @@
 use crate::facts::CgroupMount;
 use crate::namespaces::{NEWCGROUP, Namespaces};
 use crate::options::{self, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, Options};
-use crate::step::{Slot, Step, Text};
 use crate::{Builder, Facts, required};
 use oci_spec::runtime::{Mount, Spec};
 use wharf_core::{Error, Result};
+use wharf_steps::{Slot, Step, Text};
 
 /// What later rooms want to know of the mounts.
 #[derive(Debug, Default)]

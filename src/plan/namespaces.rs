@@ -1,9 +1,9 @@
 //! Namespaces: new ones, joined ones, id maps, and what is configured in them.
 
-use crate::step::{Slot, Step};
 use crate::{Builder, Facts};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use wharf_core::{Error, Result};
+use wharf_steps::{Slot, Step};
 
 pub(crate) const NEWTIME: u64 = 0x80;
 pub(crate) const NEWNS: u64 = 0x0002_0000;

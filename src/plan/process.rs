@@ -1,10 +1,10 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
 use crate::namespaces::Namespaces;
-use crate::step::{List, Step};
 use crate::{Builder, Facts, capabilities, mounts, required, rlimits, schedule, seccomp};
 use oci_spec::runtime::{Process, Spec};
 use wharf_core::{Error, Result};
+use wharf_steps::{List, Step};
 
 /// Where commands are looked for in an environment without PATH (as execvp(3) and runc do).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

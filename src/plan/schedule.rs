@@ -1,11 +1,11 @@
 //! Scheduling, I/O priority and personality of a process.
 
-use crate::step::Step;
 use oci_spec::runtime::{
     IOPriorityClass, LinuxIOPriority, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
     LinuxSchedulerPolicy, Scheduler,
 };
 use wharf_core::{Error, Result};
+use wharf_steps::Step;
 
 /// personality(2): PER_LINUX is 0, PER_LINUX32 is 8.
 pub(crate) fn persona(personality: &LinuxPersonality) -> Result<u64> {

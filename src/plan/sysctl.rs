@@ -2,9 +2,9 @@
 
 use crate::Builder;
 use crate::namespaces::{NEWIPC, NEWNET, NEWUTS, Namespaces};
-use crate::step::Step;
 use oci_spec::runtime::Spec;
 use wharf_core::{Error, Result};
+use wharf_steps::Step;
 
 /// Parameters of an IPC namespace (ipc_namespaces(7)).
 const IPC: [&str; 8] = [

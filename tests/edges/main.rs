@@ -42,14 +42,16 @@ const ROOMS: &[Room] = &[
         never: PURE,
         // The judge of our own compiler of profiles.
         tests_may: &["proptest", "seccompiler", "serde_json"],
-        ..room("src/plan", "wharf-plan", &["wharf-core", "caps", "oci-spec"])
+        ..room("src/plan", "wharf-plan", &["wharf-core", "wharf-steps", "caps", "oci-spec"])
     },
-    room("src/init", "wharf-init", &["wharf-plan", "wharf-sys"]),
+    Room { never: PURE, ..room("src/steps", "wharf-steps", &[]) },
+    // A program of its own, with a C entry.
+    room("src/init", "wharf-init", &["wharf-steps", "wharf-sys"]),
     room("src/cgroup", "wharf-cgroup", &["wharf-core", "wharf-sys", "oci-spec"]),
     room(
         "backends/native",
         "wharf-native",
-        &["wharf-core", "wharf-plan", "wharf-init", "wharf-cgroup", "wharf-sys", "oci-spec", "serde", "serde_json"],
+        &["wharf-core", "wharf-plan", "wharf-steps", "wharf-cgroup", "wharf-sys", "oci-spec", "serde", "serde_json"],
     ),
     room("backends/delegate", "wharf-delegate", &["wharf-core", "wharf-sys", "serde_json"]),
     room(
@@ -61,7 +63,6 @@ const ROOMS: &[Room] = &[
             "wharf-native",
             "wharf-delegate",
             "wharf-cgroup",
-            "wharf-init",
             "clap",
             "oci-spec",
             "serde",

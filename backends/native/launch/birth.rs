@@ -6,7 +6,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use wharf_cgroup::Cgroup;
 use wharf_core::{Error, Result};
-use wharf_plan::{Born, Failure, Mapping, Namespaces, Slot};
+use wharf_plan::{Born, Mapping, Namespaces};
+use wharf_steps::{Failure, Slot};
 use wharf_sys::namespace::{Side, clone, enter, flag, unshare};
 use wharf_sys::process::{ExecStrings, exec_fd, exit_now};
 use wharf_sys::procfs::Procfs;
@@ -93,7 +94,7 @@ impl Birth<'_> {
             self.check(SEAL, 0, fd::set_cloexec(Fd(number), false));
         }
         let number = CString::new(self.plan.as_raw_fd().to_string()).unwrap_or_default();
-        let arguments = ExecStrings::new([wharf_init::NAME, &number]);
+        let arguments = ExecStrings::new([super::seal::NAME, &number]);
         let errno = exec_fd(self.sealed, &arguments, &ExecStrings::new([]));
         self.fail(SEAL, 0, errno)
     }
@@ -134,7 +135,7 @@ pub(super) fn explain(failure: &Failure, judged: &Judged<'_>) -> Option<Error> {
             Some(Error::system(format!("join namespace {}", join.path), failure.errno).at(join.pointer.as_str()))
         }
         BECOME_ROOT => system("become root in the user namespace"),
-        SEAL => system("execute the sealed copy of wharf"),
+        SEAL => system("execute the sealed copy of the init"),
         OFFSETS => Some(Error::system("set the clocks of a new time namespace", failure.errno).at("linux/timeOffsets")),
         BEAR => Some(Error::system("make the container's namespaces", failure.errno).at("linux/namespaces")),
         BEGIN => system("begin the container's set-up"),

@@ -82,7 +82,7 @@ impl Newborn {
             cgroup.place(self.pid)?;
         }
         self.go()?;
-        let mut message = [0; wharf_plan::Failure::MAX];
+        let mut message = [0; wharf_steps::Failure::MAX];
         let (length, _) = self.receive(&mut message)?;
         let &[birth::BORN, a, b, c, d] = &message[..length] else {
             return Err(expect_failure(judged, self, &message[..length]));

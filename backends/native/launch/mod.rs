@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! wharf (this file)                    child (birth.rs), then init (the crate)
-//! open namespaces, seal a copy
+//! open namespaces, seal a copy of the init
 //! cgroup made, limits set
 //! clone3 ----------------------------> joins what it must, becomes root in a new user namespace
 //! placed in cgroup, id maps ---------> execs the sealed copy
@@ -32,7 +32,8 @@ use hold::Newborn;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Cgroup;
 use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor};
-use wharf_plan::{Born, Failure, Phase, Slot};
+use wharf_plan::Born;
+use wharf_steps::{Failure, Phase, Slot};
 use wharf_sys::process::Ended;
 use wharf_sys::{CWD, Errno, fd, libc, namespace, process, signal, socket};
 
@@ -45,7 +46,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let mut slots = Slots::new();
     slots.put(Slot::PROC, judged.proc.as_fd().as_raw_fd());
     let joined = open_namespaces(&judged, &mut slots)?;
-    let sealed = seal::copy_of_ourselves(&judged.proc)?;
+    let sealed = seal::copy_of_init()?;
     let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
     slots.put(Slot::PARENT, theirs.as_raw_fd());
     let listener = if judged.job.then_start { None } else { Some(start_socket(dir)?) };

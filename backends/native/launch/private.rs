@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_core::Record;
-use wharf_plan::{Container, Step};
+use wharf_plan::Container;
+use wharf_steps::Step;
 
 const NEWPID: u64 = 0x2000_0000;
 

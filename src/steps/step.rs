@@ -121,7 +121,8 @@ macro_rules! steps {
         }
 
         impl Step {
-            pub(crate) fn put(self, out: &mut Vec<u8>) {
+            /// Appends the step's form on the wire.
+            pub fn put(self, out: &mut Vec<u8>) {
                 match self {
                     $(Step::$name { $($field),* } => {
                         out.push($code);

@@ -6,12 +6,11 @@
 //!          FAILED step:u32 errno:i32 facts:u32 …    a step failed; the rest is the head of the file it was about
 //! ```
 
-use crate::builder::Plan;
-use crate::step::{Bytes, List, Slot, Text};
+use crate::step::{Bytes, List, Slot, Step, Text};
 use std::ffi::CStr;
 
 /// Version of the form above.
-pub const WIRE_VERSION: u8 = 1;
+const WIRE_VERSION: u8 = 1;
 const MAGIC: &[u8; 9] = b"wharfplan";
 const HEADER: usize = MAGIC.len() + 1 + 4 * Slot::COUNT + 8;
 
@@ -62,25 +61,23 @@ impl Failure {
     }
 }
 
-impl Plan {
-    /// Writes the plan down; `slots` are descriptor numbers, -1 where a slot is empty.
-    pub fn write(&self, slots: &[i32; Slot::COUNT]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER + 32 * self.steps.len() + self.arena.len());
-        out.extend_from_slice(MAGIC);
-        out.push(WIRE_VERSION);
-        for number in slots {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        out.extend_from_slice(&[0; 8]);
-        for step in &self.steps {
-            step.put(&mut out);
-        }
-        let length = (out.len() - HEADER) as u32;
-        out[HEADER - 8..HEADER - 4].copy_from_slice(&length.to_le_bytes());
-        out[HEADER - 4..HEADER].copy_from_slice(&(self.arena.len() as u32).to_le_bytes());
-        out.extend_from_slice(&self.arena);
-        out
+/// Writes a plan down; `slots` are descriptor numbers, -1 where a slot is empty.
+pub fn write(steps: &[Step], arena: &[u8], slots: &[i32; Slot::COUNT]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + 32 * steps.len() + arena.len());
+    out.extend_from_slice(MAGIC);
+    out.push(WIRE_VERSION);
+    for number in slots {
+        out.extend_from_slice(&number.to_le_bytes());
     }
+    out.extend_from_slice(&[0; 8]);
+    for step in steps {
+        step.put(&mut out);
+    }
+    let length = (out.len() - HEADER) as u32;
+    out[HEADER - 8..HEADER - 4].copy_from_slice(&length.to_le_bytes());
+    out[HEADER - 4..HEADER].copy_from_slice(&(arena.len() as u32).to_le_bytes());
+    out.extend_from_slice(arena);
+    out
 }
 
 /// A written plan, as the init reads it: nothing is copied.
@@ -137,26 +134,23 @@ impl<'a> View<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Builder, Step};
 
     #[test]
     fn a_plan_crosses_unchanged() {
-        let mut builder = Builder::new();
-        let arguments = builder.list(["sh", "", "-c"], "process/args").unwrap();
+        let arena = b"\0sh\0\0-c\0h\0st";
+        let arguments = List { at: 1, count: 3 };
+        let name = Bytes { at: 8, length: 4 };
         let step = Step::Exec { arguments, environment: List { at: 0, count: 0 } };
-        builder.step(step, "process/args");
-        let name = builder.bytes(b"h\0st\0");
-        builder.step(Step::Hostname { name }, "hostname");
-        let plan = builder.finish();
         let mut slots = [-1; Slot::COUNT];
         slots[3] = 17;
-        let wire = plan.write(&slots);
+        let wire = write(&[step, Step::Hostname { name }], arena, &slots);
         let view = View::read(&wire).unwrap();
         assert_eq!(view.slots(), slots);
         let mut steps = view.steps();
         assert_eq!(Step::take(&mut steps), Some(step));
         assert_eq!(view.list(arguments).collect::<Vec<_>>(), [c"sh", c"", c"-c"]);
-        assert_eq!(view.bytes(name), b"h\0st\0");
+        assert_eq!(view.text(Text(1)), c"sh");
+        assert_eq!(view.bytes(name), b"h\0st");
         assert!(View::read(&wire[..wire.len() - 1]).is_none());
     }
 
