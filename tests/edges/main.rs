@@ -96,7 +96,10 @@ const ROOMS: &[Room] = &[
     ),
 ];
 
-/// Where `unsafe` is at home. The binary's main.rs has one `allow`, for its C entry.
+/// Programs without Rust's own start-up: their main.rs has one `allow`, for its C entry.
+const ENTRIES: &[&str] = &["wharf", "wharf-init"];
+
+/// Where `unsafe` is at home.
 const UNSAFE_ROOMS: &[&str] = &["wharf-sys"];
 
 /// Longest file, not counting its tests.
@@ -247,13 +250,14 @@ fn check_rules(shown: &str, text: &str, room: &Room, faults: &mut Vec<String>) {
     let name = shown.strip_prefix(room.path).unwrap_or(shown).trim_start_matches('/');
     let package = room.package.unwrap();
     let code = blank(text);
-    if package == "wharf" {
-        if name == "src/main.rs" && !code.contains("#![deny(unsafe_code)]") {
+    if ENTRIES.contains(&package) {
+        let is_main = matches!(name, "src/main.rs" | "main.rs");
+        if is_main && !code.contains("#![deny(unsafe_code)]") {
             faults.push(format!("{shown}: says no #![deny(unsafe_code)]"));
         }
         let allowed = code.matches("allow(unsafe_code)").count();
-        if allowed > usize::from(name == "src/main.rs") {
-            faults.push(format!("{shown}: allows unsafe code; only the C entry in src/main.rs may, once"));
+        if allowed > usize::from(is_main) {
+            faults.push(format!("{shown}: allows unsafe code; only the C entry in main.rs may, once"));
         }
     } else if !UNSAFE_ROOMS.contains(&package) {
         let is_root = matches!(name, "lib.rs" | "main.rs" | "src/main.rs" | "src/lib.rs");

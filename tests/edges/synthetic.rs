@@ -170,8 +170,8 @@ fn unsafe_code_is_fenced_in() {
         tree.faults(),
         [
             "src/plan/lib.rs: says no #![forbid(unsafe_code)]",
-            "src/cli/mod.rs: allows unsafe code; only the C entry in src/main.rs may, once",
-            "src/main.rs: allows unsafe code; only the C entry in src/main.rs may, once",
+            "src/cli/mod.rs: allows unsafe code; only the C entry in main.rs may, once",
+            "src/main.rs: allows unsafe code; only the C entry in main.rs may, once",
         ]
     );
 }
