@@ -8,16 +8,26 @@ pub(crate) fn kill(record: &Record, signal: i32, all: bool) -> Result<()> {
     let id = &record.id;
     let gone = || Error::new(Kind::NotRunning, format!("kill container {id}: container not running"));
     let init = record.init.as_ref().ok_or_else(gone)?;
-    let pidfd = identity::alive(&open_proc()?, init)?.ok_or_else(gone)?;
+    let own_pids = Private::of(record).own_pids;
     let has_cgroup = !record.cgroup.payload.is_empty();
-    // Without a pid namespace of its own the death of the first process leaves the others alive.
-    let together = all || signal == libc::SIGKILL && !Private::of(record).own_pids;
-    if together && has_cgroup && signal != 0 {
-        return status::cgroup(record)?.kill_all(signal);
-    }
-    if all && !has_cgroup && !Private::of(record).own_pids && signal != 0 {
-        return Err(Error::unsupported(format!("kill --all of container {id}"))
-            .because("it has neither a cgroup nor a pid namespace of its own, so its processes cannot be told"));
+    let Some(pidfd) = identity::alive(&open_proc()?, init)? else {
+        // Without a pid namespace of its own others may have outlived the first process.
+        if all && has_cgroup && !own_pids {
+            let cgroup = status::cgroup(record)?;
+            if !cgroup.processes()?.is_empty() {
+                return cgroup.kill_all(signal);
+            }
+        }
+        return Err(gone());
+    };
+    if signal != 0 && (all || signal == libc::SIGKILL && !own_pids) {
+        if has_cgroup {
+            return status::cgroup(record)?.kill_all(signal);
+        }
+        if !own_pids || signal != libc::SIGKILL {
+            return Err(Error::unsupported(format!("signal every process of container {id}"))
+                .because("it has no cgroup, so they cannot be told from others"));
+        }
     }
     match process::signal(&pidfd, signal) {
         Err(Errno::ESRCH) => return Err(gone()),
