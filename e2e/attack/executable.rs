@@ -212,8 +212,13 @@ fn the_watcher_can_win(runtime: &Runtime<'_>) -> Result<(), Verdict> {
     let naive = outer.dir.join("naive-runtime");
     let program = runtime.host.payload().with_file_name("attacker");
     fs::copy(&program, &naive).expect("a copy");
+    // The watcher may win against nsenter too, so that is a copy as well.
+    let entry = outer.dir.join("nsenter");
+    if let Err(error) = fs::copy("/usr/bin/nsenter", &entry) {
+        return Err(Verdict::Void(format!("a copy of nsenter: {error}")));
+    }
     while !watcher.is_finished() {
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new(&entry);
         command.args(["-t", &outer.pid.to_string(), "-p", "--"]).arg(&naive).args(["say", ALIVE, ";", "wait", "50"]);
         if !capture(command, Duration::from_secs(5)).alive() {
             break;
