@@ -11,7 +11,7 @@ pub(crate) fn describe(stage: &Stage) -> String {
     let processors = read("/proc/cpuinfo");
     let cores = processors.lines().filter(|line| line.starts_with("processor")).count();
     let machine = if processors.contains("hypervisor") { "a virtual machine" } else { "a machine" };
-    let cgroup = if stage.hidden_unified {
+    let cgroup = if stage.hidden_unified.is_some() {
         "cgroup v1 (the v2 hierarchy, which crun refuses beside it, hidden for all)"
     } else if fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok() {
         "cgroup v2"

@@ -55,7 +55,8 @@ pub(crate) struct Stage {
     cgroups: Vec<PathBuf>,
     /// Directory names of the cgroup v1 hierarchies.
     pub(crate) hierarchies: Vec<String>,
-    pub(crate) hidden_unified: bool,
+    /// Where the v2 hierarchy is not. runc and crun make plain directories there, in what lies under the mount.
+    pub(crate) hidden_unified: Option<PathBuf>,
 }
 
 impl Stage {
@@ -71,12 +72,12 @@ impl Stage {
 
         let hierarchies = hierarchies()?;
         let has_v1 = hierarchies.iter().any(|(kind, _)| kind == "cgroup");
-        let mut stage = Stage { cgroups: Vec::new(), hierarchies: Vec::new(), hidden_unified: false };
+        let mut stage = Stage { cgroups: Vec::new(), hierarchies: Vec::new(), hidden_unified: None };
         for (kind, path) in hierarchies {
             if has_v1 && kind == "cgroup2" {
                 // crun refuses a host with both versions; nobody sees the second one here.
                 umount2(&path, MntFlags::MNT_DETACH)?;
-                stage.hidden_unified = true;
+                stage.hidden_unified = Some(path.join(CGROUP.trim_start_matches('/')));
                 continue;
             }
             stage.cgroups.push(cgroup_parent(&path, &kind)?);
@@ -138,6 +139,9 @@ impl Drop for Stage {
         self.clear_cgroups();
         for parent in &self.cgroups {
             let _ = fs::remove_dir(parent);
+        }
+        if let Some(path) = &self.hidden_unified {
+            let _ = fs::remove_dir_all(path);
         }
     }
 }

@@ -184,12 +184,12 @@ fn masks(job: &Job) -> Result<()> {
 fn restrict(job: &Job) -> Result<()> {
     let capabilities = if job.engine { ENGINE_CAPABILITIES } else { DEFAULT_CAPABILITIES };
     if job.engine {
-        process::set_rlimit(RLIMIT_NOFILE as _, 1024, 20000)?;
-        process::set_rlimit(RLIMIT_NPROC as _, 1000, 1000)?;
+        process::set_rlimit(0, RLIMIT_NOFILE as _, 1024, 20000)?;
+        process::set_rlimit(0, RLIMIT_NPROC as _, 1000, 1000)?;
         // Without no_new_privs a filter needs the privileges that go next.
         credentials::load_seccomp(filter::program(), 0)?;
     } else {
-        process::set_rlimit(RLIMIT_NOFILE as _, 1024, 1024)?;
+        process::set_rlimit(0, RLIMIT_NOFILE as _, 1024, 1024)?;
     }
     for capability in 0..=LAST_CAPABILITY {
         if capabilities & 1 << capability == 0 {
