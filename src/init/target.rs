@@ -21,11 +21,34 @@ pub(crate) fn directory(root: Fd, path: &CStr, plain: bool) -> Result<OwnedFd> {
     let how = if plain { IN_ROOT | resolve::NO_SYMLINKS } else { IN_ROOT };
     match fd::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, how) {
         Err(Errno::ENOENT) => {
+            if let Some(made) = make_last(root, path)? {
+                return Ok(made);
+            }
             make(root, path.to_bytes(), true)?;
             fd::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, how)
         }
         other => other,
     }
+}
+
+/// The usual case: only the last directory of a path is missing. `None` where it is not so simple.
+fn make_last(root: Fd, path: &CStr) -> Result<Option<OwnedFd>> {
+    let bytes = path.to_bytes();
+    let Some(split) = bytes.iter().rposition(|byte| *byte == b'/').filter(|split| *split > 0) else { return Ok(None) };
+    let (above, name) = (&bytes[..split], &bytes[split + 1..]);
+    if matches!(name, b"" | b"." | b"..") {
+        return Ok(None);
+    }
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
+    let (above, name) = (text(above)?, text(name)?);
+    let Ok(above) = fd::openat2(root, &above, libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT) else { return Ok(None) };
+    match fd::mkdirat(&above, &name, 0o755) {
+        // A link to something missing, or made meanwhile.
+        Err(Errno::EEXIST) => return Ok(None),
+        other => other?,
+    }
+    let how = resolve::BENEATH | resolve::NO_SYMLINKS;
+    fd::openat2(&above, &name, libc::O_PATH | libc::O_DIRECTORY, 0, how).map(Some)
 }
 
 /// The file `path`, made empty where it is missing.
