@@ -159,8 +159,15 @@ impl Host {
             let (left, right) = line.split_once(" - ")?;
             let mut right = right.split(' ');
             let (kind, options) = (right.next()?, right.nth(1)?);
-            (kind == "cgroup" && options.split(',').any(|option| option == controller))
-                .then(|| left.split(' ').nth(4).map(PathBuf::from))?
+            let place = PathBuf::from(left.split(' ').nth(4)?);
+            // A v2 hierarchy beside those of v1 may hold a controller too.
+            let held = match kind {
+                "cgroup" => options.split(',').any(|option| option == controller),
+                "cgroup2" => std::fs::read_to_string(place.join("cgroup.controllers"))
+                    .is_ok_and(|list| list.split_whitespace().any(|name| name == controller)),
+                _ => false,
+            };
+            held.then_some(place)
         })
     }
 }
