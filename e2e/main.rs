@@ -42,6 +42,7 @@ mod rlimits;
 mod root;
 mod rootfs_propagation;
 mod seccomp;
+mod specification;
 mod stale_state;
 mod sysctl;
 mod user;
@@ -81,6 +82,7 @@ fn main() -> std::process::ExitCode {
         resources_hugepages::trials(),
         resources_unified::trials(),
         seccomp::trials(),
+        specification::trials(),
         crash::trials(),
         delegate::trials(),
         hooks::trials(),

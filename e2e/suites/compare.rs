@@ -3,6 +3,14 @@
 use crate::outcome::{Outcome, Verdict};
 use std::collections::BTreeMap;
 
+/// A test in which a peer does better than wharf.
+pub(crate) struct Lag {
+    pub(crate) test: String,
+    pub(crate) why: String,
+    /// False where no peer passes the whole test, and only an assertion in it holds with one.
+    pub(crate) a_peer_passes: bool,
+}
+
 /// The outcomes of one suite; the first runtime is wharf.
 pub(crate) struct Compared {
     pub(crate) suite: &'static str,
@@ -18,12 +26,16 @@ impl Compared {
         Compared { suite, runtimes, tests: BTreeMap::new(), broken: BTreeMap::new() }
     }
 
+    /// A later outcome of the same runtime takes the place of an earlier one, unless it passed.
     pub(crate) fn add(&mut self, runtime: usize, unit: &str, outcomes: BTreeMap<String, Outcome>) {
         for (test, outcome) in outcomes {
             if self.suite == "contest" && test == unit {
                 self.broken.insert((runtime, test), outcome);
             } else {
-                self.tests.entry(test).or_insert_with(|| vec![None; self.runtimes])[runtime] = Some(outcome);
+                let place = &mut self.tests.entry(test).or_insert_with(|| vec![None; self.runtimes])[runtime];
+                if place.as_ref().is_none_or(|before| before.verdict != Verdict::Pass) {
+                    *place = Some(outcome);
+                }
             }
         }
     }
@@ -55,33 +67,30 @@ impl Compared {
         self.tests().filter(|test| self.outcome(test, runtime).verdict == verdict).count()
     }
 
-    /// The numbers of the peers that pass this test.
-    pub(crate) fn passing_peers(&self, test: &str) -> Vec<usize> {
-        (1..self.runtimes).filter(|peer| self.outcome(test, *peer).verdict == Verdict::Pass).collect()
+    /// Each test in which a peer does better than wharf: it passes where wharf does not, or an assertion holds more often
+    /// in a test that neither passes.
+    pub(crate) fn worse(&self) -> Vec<Lag> {
+        self.tests().filter_map(|test| self.lag(test)).collect()
     }
 
-    /// Each test in which a peer does better than wharf, and how: it passes where wharf does not, or an assertion holds
-    /// more often in a test that neither passes.
-    pub(crate) fn worse(&self) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        for test in self.tests() {
-            let ours = self.outcome(test, 0);
-            if ours.verdict == Verdict::Pass {
-                continue;
-            }
-            if !self.passing_peers(test).is_empty() {
-                found.push((test.clone(), format!("a peer passes; {}", ours.why)));
-                continue;
-            }
-            let better = (1..self.runtimes).find_map(|peer| {
-                let theirs = self.outcome(test, peer);
-                theirs.held.into_iter().find(|(text, count)| ours.held.get(text).unwrap_or(&0) < count)
-            });
-            if let Some((text, _)) = better {
-                found.push((test.clone(), format!("holds with a peer: {text}")));
-            }
+    /// True where wharf lags behind in a test of this unit.
+    pub(crate) fn lags(&self, unit: &str) -> bool {
+        self.tests().any(|test| test.split("::").next() == Some(unit) && self.lag(test).is_some())
+    }
+
+    fn lag(&self, test: &str) -> Option<Lag> {
+        let ours = self.outcome(test, 0);
+        if ours.verdict == Verdict::Pass {
+            return None;
         }
-        found
+        let test = test.to_owned();
+        let peers: Vec<Outcome> = (1..self.runtimes).map(|peer| self.outcome(&test, peer)).collect();
+        if peers.iter().any(|theirs| theirs.verdict == Verdict::Pass) {
+            return Some(Lag { test, why: ours.why, a_peer_passes: true });
+        }
+        let mut all = peers.into_iter().flat_map(|theirs| theirs.held);
+        let (text, _) = all.find(|(text, count)| ours.held.get(text).unwrap_or(&0) < count)?;
+        Some(Lag { test, why: format!("holds with a peer: {text}"), a_peer_passes: false })
     }
 }
 

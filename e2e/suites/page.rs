@@ -12,8 +12,8 @@ const HEAD: &str = "# Conformance
 
 Written by `e2e/conformance`, which runs the two public suites of the runtime specification on wharf and, beside it, on
 other runtimes: the same tests, the same machine, each test in namespaces of its own with a limit of two minutes. The
-command fails while another runtime passes a test, or a single assertion, that wharf does not. The reasons below are kept
-in `e2e/suites/reasons.tsv`. crun 1.8 is called through an adapter that lowers `ociVersion` and puts the id last: without
+command fails while another runtime passes a test that wharf does not. A test in which wharf lags behind gets up to four
+tries, because several race with the payload: `killsig` signals a shell that may not have set its trap yet. The reasons are kept in `e2e/suites/reasons.tsv`. crun 1.8 is called through an adapter that lowers `ociVersion` and puts the id last: without
 it nearly every test would end at its first line.
 ";
 
@@ -53,18 +53,25 @@ fn section(revision: &str, runtimes: &[Runtime], compared: &Compared, reasons: &
         let (pass, fail, skip) = (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
         let _ = writeln!(text, "| {} | {} | {pass} | {fail} | {skip} |", runtime.name, runtime.version);
     }
-    let worse: Vec<String> = compared.worse().into_iter().map(|(test, _)| test).collect();
-    let failing: Vec<&String> =
-        compared.tests().filter(|test| compared.outcome(test, 0).verdict == Verdict::Fail).collect();
-    for (title, better) in [("Fails with wharf, and a peer does better", true), ("Fails with every runtime", false)] {
-        let rows: Vec<&&String> = failing.iter().filter(|test| worse.contains(test) == better).collect();
+    let lags = compared.worse();
+    let of = |a_peer_passes: bool| {
+        lags.iter().filter(|lag| lag.a_peer_passes == a_peer_passes).map(|lag| lag.test.as_str()).collect::<Vec<_>>()
+    };
+    let lagging: Vec<&str> = lags.iter().map(|lag| lag.test.as_str()).collect();
+    let failing = compared.tests().filter(|test| compared.outcome(test, 0).verdict == Verdict::Fail);
+    let common: Vec<&str> = failing.map(String::as_str).filter(|test| !lagging.contains(test)).collect();
+    for (title, tests) in [
+        ("A peer passes, wharf does not", of(true)),
+        ("No runtime passes, and an assertion holds with a peer only", of(false)),
+        ("Fails with every runtime", common),
+    ] {
         let _ = writeln!(text, "\n### {title}\n");
-        if rows.is_empty() {
+        if tests.is_empty() {
             text += "None.\n";
             continue;
         }
         text += "| test | kind | why | seen |\n|---|---|---|---|\n";
-        for test in rows {
+        for test in tests {
             let kind = reasons.kind(compared.suite, test).unwrap_or("**unexplained**");
             let why = reasons.reason(compared.suite, test).unwrap_or("");
             let seen = compared.outcome(test, 0).why;
@@ -73,7 +80,7 @@ fn section(revision: &str, runtimes: &[Runtime], compared: &Compared, reasons: &
     }
     text += "\n";
     for (kind, meaning) in KINDS {
-        let _ = writeln!(text, "- *{kind}*: {meaning}.");
+        let _ = writeln!(text, "- *{kind}*: {meaning}");
     }
     let _ = write!(text, "\n### Every test\n\nAssertions that held, of those made.\n\n| test |");
     for runtime in runtimes {
