@@ -110,7 +110,25 @@ impl Suite {
         mount(Some("wharf-e2e"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none)?;
         nix::sys::prctl::set_child_subreaper(true)?;
-        Ok(Suite { runtime, payload, dir, count: AtomicU32::new(0) })
+        let mut suite = Suite { runtime, payload, dir, count: AtomicU32::new(0) };
+        suite.stage()?;
+        Ok(suite)
+    }
+
+    /// Takes copies of the programs, which may lie on a slow share, and which no attack is to damage.
+    fn stage(&mut self) -> Result<(), Stop> {
+        let dir = self.dir.join("programs");
+        fs::create_dir(&dir)?;
+        // Other programs of the tests lie beside the payload.
+        let beside = self.payload.with_file_name("attacker");
+        for program in [self.runtime.program(), &self.payload, &beside] {
+            if let (Some(name), true) = (program.file_name(), program.is_file()) {
+                fs::copy(program, dir.join(name))?;
+            }
+        }
+        self.runtime = Runtime::new(dir.join(self.runtime.name()));
+        self.payload = dir.join(self.payload.file_name().unwrap_or_default());
+        Ok(())
     }
 
     fn perform(&self, body: Body) -> Result<Completion, Failed> {
