@@ -1,11 +1,13 @@
 //! Judges a job: the plan, the cgroup, the hooks. Touches nothing.
 
 use crate::{Native, hooks::Hooks, launch};
-use std::os::fd::BorrowedFd;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 use wharf_cgroup::{Layout, Wanted};
 use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Record, Result};
 use wharf_plan::{CgroupMount, Container, Facts, Rlimit};
-use wharf_sys::{credentials, procfs::Procfs};
+use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
 /// A job of which everything is decided.
 pub(crate) struct Judged<'a> {
@@ -87,20 +89,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
             .map_err(|path| Error::invalid(format!("path {}", path.display())).because("is not UTF-8"))
     };
     let rootfs = match spec.root() {
-        Some(root) if !root.path().as_os_str().is_empty() => {
-            let path = job.bundle.dir.join(root.path());
-            let wrong = |error: std::io::Error| {
-                Error::system(format!("open root file system {}", path.display()), error.raw_os_error().unwrap_or(5))
-                    .at("root/path")
-            };
-            let path = path.canonicalize().map_err(wrong)?;
-            if !path.is_dir() {
-                return Err(Error::invalid(format!("root file system {}", path.display()))
-                    .because("is not a directory")
-                    .at("root/path"));
-            }
-            text(path).map_err(|error| error.at("root/path"))?
-        }
+        Some(root) if !root.path().as_os_str().is_empty() => rootfs(proc, &job.bundle.dir.join(root.path()))?,
         Some(_) => return Err(Error::invalid("root/path is empty").at("root/path")),
         None => String::new(),
     };
@@ -132,6 +121,25 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         no_new_keyring: job.no_new_keyring,
         cgroup: mounts.collect(),
     })
+}
+
+/// The root file system's place without symbolic links. It is not one itself: what it stands for would be filled with
+/// mount points.
+fn rootfs(proc: &Procfs, path: &Path) -> Result<String> {
+    let doing = || format!("open root file system {}", path.display());
+    let wrong = |why: &str| Error::invalid(doing()).because(why).at("root/path");
+    let failed = |errno: Errno| Error::system(doing(), errno as i32).at("root/path");
+    let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| wrong("it holds a NUL byte"))?;
+    let dir = fd::openat(CWD, &text, libc::O_PATH | libc::O_NOFOLLOW, 0).map_err(failed)?;
+    match fd::stat(&dir).map_err(failed)?.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => {}
+        libc::S_IFLNK => return Err(wrong("it is a symbolic link")),
+        _ => return Err(wrong("it is not a directory")),
+    }
+    let mut buffer = [0; libc::PATH_MAX as usize];
+    let link = CString::new(format!("self/fd/{}", dir.as_raw_fd())).unwrap_or_default();
+    let length = fd::readlinkat(proc, &link, &mut buffer).map_err(failed)?;
+    String::from_utf8(buffer[..length].to_vec()).map_err(|_| wrong("it is not UTF-8"))
 }
 
 fn last_capability(proc: &Procfs) -> Result<u32> {

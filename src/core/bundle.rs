@@ -2,6 +2,9 @@
 
 use crate::{Error, Kind, Result};
 use oci_spec::runtime::Spec;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A bundle whose config.json has the right form; whether it makes sense is for the backend's plan to say.
@@ -23,10 +26,23 @@ impl Bundle {
         };
         let dir = dir.canonicalize().map_err(|error| failed(error, format!("open bundle {}", dir.display())))?;
         let config = dir.join("config.json");
-        let raw = std::fs::read(&config).map_err(|error| failed(error, format!("read {}", config.display())))?;
+        let raw = read(&config).map_err(|error| failed(error, format!("read {}", config.display())))?;
         let spec = parse(&raw, &config)?;
         Ok(Bundle { dir, spec, raw })
     }
+}
+
+/// A FIFO must not keep us waiting for ever, so the file is opened without that and then looked at.
+fn read(config: &Path) -> std::io::Result<Vec<u8>> {
+    const O_NONBLOCK: i32 = 0o4000;
+    let mut file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(config)?;
+    let about = file.metadata()?;
+    if !about.is_file() && !about.is_dir() {
+        return Err(std::io::Error::other("is not a regular file"));
+    }
+    let mut raw = Vec::with_capacity(about.len() as usize + 1);
+    file.read_to_end(&mut raw)?;
+    Ok(raw)
 }
 
 fn parse(raw: &[u8], config: &Path) -> Result<Spec> {

@@ -5,8 +5,9 @@ use crate::{mount, target};
 use std::ffi::CStr;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use wharf_steps::facts::hook_end;
-use wharf_steps::{Failure, List, Slot, Step, View};
+use wharf_steps::{BORN, Failure, List, Slot, Step, View};
 use wharf_sys::fd::{self, resolve};
+use wharf_sys::namespace::Side;
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
 use wharf_sys::spawn::{self, Outcome};
 use wharf_sys::{Errno, Fd, credentials, libc, namespace, signal, socket};
@@ -132,6 +133,11 @@ impl<'a> Init<'a> {
         match step {
             Step::EnterNamespace { slot, kind } => namespace::enter(self.slot(slot), kind)?,
             Step::Unshare { flags } => namespace::unshare(flags)?,
+            Step::BecomeRoot {} => {
+                credentials::set_gid(0)?;
+                credentials::set_uid(0)?;
+            }
+            Step::Bear { flags } => self.bear(flags)?,
             Step::Report { phase } => socket::send(self.slot(Slot::PARENT), &[phase], None)?,
             Step::Await {} => self.wait_for(Slot::PARENT)?,
             Step::Hook { path, arguments, environment, milliseconds } => {
@@ -249,6 +255,19 @@ impl<'a> Init<'a> {
             Step::Exec { arguments, environment } => become_payload::exec(self, arguments, environment)?,
         }
         Ok(())
+    }
+
+    /// The child goes on with the plan; this process was only needed to be its elder.
+    fn bear(&self, flags: u64) -> Result<(), Errno> {
+        match namespace::clone(flags | namespace::flag::PARENT, None)? {
+            Side::Child => Ok(()),
+            Side::Parent { pid, .. } => {
+                let mut message = [BORN; 5];
+                message[1..].copy_from_slice(&pid.to_le_bytes());
+                let sent = socket::send(self.slot(Slot::PARENT), &message, None);
+                exit_now(i32::from(sent.is_err()))
+            }
+        }
     }
 
     /// The end of the other side is the end of us: the container was given up.

@@ -110,6 +110,15 @@ impl Default for Builder {
     }
 }
 
+/// A message stays readable whatever a spec holds.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 256;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 impl Plan {
     /// The form in which the init reads it.
     pub fn write(&self, slots: &[i32; Slot::COUNT]) -> Vec<u8> {
@@ -134,7 +143,7 @@ impl Plan {
     pub fn text(&self, text: Text) -> String {
         let from = &self.arena[text.0 as usize..];
         let end = from.iter().position(|byte| *byte == 0).unwrap_or(from.len());
-        String::from_utf8_lossy(&from[..end]).into_owned()
+        shortened(&String::from_utf8_lossy(&from[..end]))
     }
 
     /// The strings of a list, for people.

@@ -42,6 +42,8 @@ impl Plan {
         match step {
             Step::EnterNamespace { kind, .. } => format!("join the {} namespace", kinds(kind)),
             Step::Unshare { flags } => format!("make a new {} namespace", kinds(flags)),
+            Step::BecomeRoot {} => "become root in the user namespace".to_owned(),
+            Step::Bear { .. } => "make the container's namespaces".to_owned(),
             Step::Report { .. } | Step::Await {} => "speak with wharf".to_owned(),
             Step::Hook { path, .. } => format!("run hook {}", text(path)),
             Step::OpenHost { path, .. } => format!("open {}", text(path)),

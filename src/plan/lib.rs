@@ -41,7 +41,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     refuse::platform(spec)?;
     let namespaces = namespaces::judge(spec, facts)?;
     let mut plan = Builder::new();
-    namespaces::enter(&namespaces, &mut plan);
+    namespaces::enter(&namespaces, &mut plan)?;
     let in_new_mounts = namespaces.has_mounts();
     let mounts = if in_new_mounts {
         mounts::root(spec, facts, &mut plan)?;

@@ -31,10 +31,10 @@ pub struct Namespaces {
 /// Who gives birth to the init.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Born {
-    /// wharf itself; the init joins what it must.
+    /// wharf itself.
     #[default]
     Directly,
-    /// A process in between, which joins first. The kernel requires one for pid and time namespaces by path, whose
+    /// An init in between, which joins first. The kernel requires one for pid and time namespaces by path, whose
     /// members are born in them; for namespaces to be owned by a joined user namespace; for namespaces of the host's to
     /// be joined before a new user namespace takes that right away; and for the offsets of a new time namespace.
     ByMiddle,
@@ -196,21 +196,41 @@ fn offsets(spec: &Spec, all: &mut Namespaces) -> Result<()> {
     Ok(())
 }
 
-/// The first steps of the init: into what it can join by itself.
-pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) {
-    if all.born == Born::Directly {
-        if !all.new_user() {
-            // Until the parent has put it into its cgroup. Where it waits for its id maps anyway, that was before.
-            plan.step(Step::Await {}, "");
+/// The first steps of the init: into what it joins, and, where the kernel requires it, by way of a birth.
+pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) -> Result<()> {
+    if all.born == Born::ByMiddle || !all.new_user() {
+        // Until the parent has put it into its cgroup. Where it waits for its id maps anyway, that was before.
+        plan.step(Step::Await {}, "");
+    }
+    let (user, others): (Vec<&Join>, Vec<&Join>) = all.joins.iter().partition(|join| join.kind == NEWUSER);
+    // The user namespace last: it takes the rights away that joining the host's others needs.
+    for join in others.into_iter().chain(user) {
+        plan.step(Step::EnterNamespace { slot: join.slot, kind: join.kind }, join.pointer.as_str());
+        if join.kind == NEWUSER {
+            plan.step(Step::BecomeRoot {}, join.pointer.as_str());
         }
-        for join in &all.joins {
-            plan.step(Step::EnterNamespace { slot: join.slot, kind: join.kind }, join.pointer.as_str());
+    }
+    if all.born == Born::ByMiddle {
+        let mut flags = all.new;
+        if !all.time_offsets.is_empty() {
+            // The offsets of a time namespace can be set only while nobody is in it; our children will be.
+            flags &= !NEWTIME;
+            plan.step(Step::Unshare { flags: NEWTIME }, "linux/namespaces");
+            let path = plan.text("self/timens_offsets", "")?;
+            let value = plan.bytes(all.time_offsets.join("\n").as_bytes());
+            plan.step(Step::WriteProc { path, value }, "linux/timeOffsets");
+        }
+        plan.step(Step::Bear { flags }, "linux/namespaces");
+        if all.new_user() {
+            plan.step(Step::Await {}, "");
+            plan.step(Step::BecomeRoot {}, "linux/uidMappings");
         }
     }
     if all.new_cgroup {
         // Its root is the cgroup that the process is in when it is made, so not at birth.
         plan.step(Step::Unshare { flags: NEWCGROUP }, "linux/namespaces");
     }
+    Ok(())
 }
 
 /// Names and interfaces of the namespaces that are the container's.
@@ -220,6 +240,9 @@ pub(crate) fn configure(spec: &Spec, all: &Namespaces, plan: &mut Builder) -> Re
         let Some(name) = name.as_deref().filter(|name| !name.is_empty()) else { continue };
         if !all.apart(NEWUTS) {
             return Err(Error::invalid(format!("{pointer} {name:?}")).because("needs a UTS namespace").at(pointer));
+        }
+        if name.contains('\0') {
+            return Err(Error::invalid(format!("{pointer} {name:?}")).because("it holds a NUL byte").at(pointer));
         }
         if name.len() > LONGEST {
             return Err(Error::invalid(pointer)

@@ -26,7 +26,8 @@ pub(crate) fn all(spec: &Spec, namespaces: &Namespaces, plan: &mut Builder) -> R
         let pointer = format!("linux/sysctl/{}", name.replace('~', "~0").replace('/', "~1"));
         let name = dotted(name);
         let refuse = |why: &str| Err(Error::invalid(format!("sysctl {name}")).because(why).at(pointer.as_str()));
-        if name.split('.').any(|part| part.is_empty() || part == "/") || name.contains("..") {
+        // As a path: one that climbs would leave the part of the tree that its first name promises.
+        if swap(&name).split('/').any(|part| matches!(part, "" | "." | "..")) {
             return refuse("is not the name of a parameter");
         }
         if IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {

@@ -147,83 +147,87 @@ steps! {
     1 EnterNamespace { slot: Slot, kind: u64 }
     /// unshare(2).
     2 Unshare { flags: u64 }
+    /// Becomes root of the user namespace.
+    3 BecomeRoot {}
+    /// Bears the rest of the plan's process, as a sibling in new namespaces, tells its pid, and ends.
+    4 Bear { flags: u64 }
     /// Tells the parent that a phase is reached.
-    3 Report { phase: u8 }
+    5 Report { phase: u8 }
     /// Waits for the parent's word; its death ends the init.
-    4 Await {}
+    6 Await {}
     /// Runs a hook from inside; the state is its standard input. No limit where `milliseconds` is -1.
-    5 Hook { path: Text, arguments: List, environment: List, milliseconds: i32 }
+    7 Hook { path: Text, arguments: List, environment: List, milliseconds: i32 }
     /// Changes the propagation of every mount that was inherited.
-    6 PropagateAll { flags: u64 }
+    8 PropagateAll { flags: u64 }
     /// Copies the mount of a path of the host, detached, into `slot`.
-    7 OpenTree { slot: Slot, source: Text, recursive: bool }
+    9 OpenTree { slot: Slot, source: Text, recursive: bool }
     /// Copies the root file system's mount and attaches it over itself, into the slot `ROOT`.
-    8 OpenRoot { path: Text }
+    10 OpenRoot { path: Text }
     /// mount(2) of a file system on a directory of the root; `plain` forbids symbolic links on the way (CVE-2019-19921).
-    9 MountFilesystem { target: Text, kind: Text, source: Text, flags: u64, data: Text, plain: bool }
+    11 MountFilesystem { target: Text, kind: Text, source: Text, flags: u64, data: Text, plain: bool }
     /// The same by way of a detached mount, for what mount(2) cannot do in one call.
-    10 MountDetached { target: Text, kind: Text, source: Text, options: List, attributes: u64, recursive_set: u64, recursive_clear: u64, propagation: u64, copy_up: bool, plain: bool }
+    12 MountDetached { target: Text, kind: Text, source: Text, options: List, attributes: u64, recursive_set: u64, recursive_clear: u64, propagation: u64, copy_up: bool, plain: bool }
     /// Attaches a copy of a host directory or file; from `slot`, where one is given.
-    11 Bind { target: Text, source: Text, slot: Slot, recursive: bool, set: u64, clear: u64, recursive_set: u64, recursive_clear: u64, propagation: u64 }
+    13 Bind { target: Text, source: Text, slot: Slot, recursive: bool, set: u64, clear: u64, recursive_set: u64, recursive_clear: u64, propagation: u64 }
     /// Changes a mount that is there already.
-    12 Remount { target: Text, flags: u64, data: Text }
+    14 Remount { target: Text, flags: u64, data: Text }
     /// Opens a directory of the root, made where it is missing.
-    13 OpenDirectory { slot: Slot, path: Text }
+    15 OpenDirectory { slot: Slot, path: Text }
     /// Makes a device node below an opened directory.
-    14 Device { slot: Slot, path: Text, mode: u32, device: u64, uid: u32, gid: u32 }
+    16 Device { slot: Slot, path: Text, mode: u32, device: u64, uid: u32, gid: u32 }
     /// Makes a symbolic link in an opened directory, unless the name is taken.
-    15 Symlink { slot: Slot, name: Text, target: Text }
-    16 Hostname { name: Bytes }
-    17 Domainname { name: Bytes }
+    17 Symlink { slot: Slot, name: Text, target: Text }
+    18 Hostname { name: Bytes }
+    19 Domainname { name: Bytes }
     /// Writes a file below the host's /proc, as the process itself.
-    18 WriteProc { path: Text, value: Bytes }
+    20 WriteProc { path: Text, value: Bytes }
     /// Brings `lo` up.
-    19 LoopbackUp {}
+    21 LoopbackUp {}
     /// Makes the root file system the root, and drops the old one.
-    20 Pivot {}
+    22 Pivot {}
     /// The same without pivot_root(2): for a root on an initramfs, which cannot be pivoted from.
-    21 MoveRoot {}
+    23 MoveRoot {}
     /// chroot(2), for a container without a mount namespace.
-    22 ChangeRoot {}
+    24 ChangeRoot {}
     /// The root's own propagation, seen from inside.
-    23 RootPropagation { flags: u64 }
-    24 RootReadonly {}
+    25 RootPropagation { flags: u64 }
+    26 RootReadonly {}
     /// Hides a path: a file behind the host's null device, a directory behind an empty one. Missing ones are left.
-    25 Mask { path: Text }
+    27 Mask { path: Text }
     /// Makes a path and all below it read-only. Missing ones are left.
-    26 ReadonlyPath { path: Text }
-    27 NewSession {}
-    28 SessionKeyring { name: Text }
-    29 Personality { persona: u64 }
-    30 IoPriority { value: u32 }
-    31 Schedule { policy: u32, flags: u64, nice: i32, priority: u32, runtime: u64, deadline: u64, period: u64 }
-    32 Umask { mask: u32 }
+    28 ReadonlyPath { path: Text }
+    29 NewSession {}
+    30 SessionKeyring { name: Text }
+    31 Personality { persona: u64 }
+    32 IoPriority { value: u32 }
+    33 Schedule { policy: u32, flags: u64, nice: i32, priority: u32, runtime: u64, deadline: u64, period: u64 }
+    34 Umask { mask: u32 }
     /// Supplementary groups: four bytes each, little endian.
-    33 Groups { gids: Bytes }
+    35 Groups { gids: Bytes }
     /// Changes to the working directory as the user, makes it where it is missing, and proves that it is inside.
-    34 WorkingDirectory { path: Text, uid: u32, gid: u32 }
+    36 WorkingDirectory { path: Text, uid: u32, gid: u32 }
     /// Finds the payload's executable among `candidates`, as the user.
-    35 FindExecutable { name: Text, candidates: List, uid: u32, gid: u32 }
+    37 FindExecutable { name: Text, candidates: List, uid: u32, gid: u32 }
     /// HOME from the container's passwd, for an environment that has none.
-    36 Home { uid: u32 }
+    38 Home { uid: u32 }
     /// Waits for `start`; from here on failures are told to it.
-    37 WaitStart {}
-    38 NoNewPrivileges {}
+    39 WaitStart {}
+    40 NoNewPrivileges {}
     /// Loads a seccomp filter of eight bytes an instruction.
-    39 Seccomp { program: Bytes, flags: u32 }
+    41 Seccomp { program: Bytes, flags: u32 }
     /// Takes every capability that is not in `keep` out of the bounding set.
-    40 Bounding { keep: u64 }
-    41 Gid { gid: u32 }
+    42 Bounding { keep: u64 }
+    43 Gid { gid: u32 }
     /// Changes the user, keeping the permitted capabilities.
-    42 Uid { uid: u32 }
-    43 Capabilities { effective: u64, permitted: u64, inheritable: u64 }
-    44 Ambient { set: u64 }
+    44 Uid { uid: u32 }
+    45 Capabilities { effective: u64, permitted: u64, inheritable: u64 }
+    46 Ambient { set: u64 }
     /// Opens a directory of the host.
-    45 OpenHost { slot: Slot, path: Text }
+    47 OpenHost { slot: Slot, path: Text }
     /// Copies the mount of the host's null device, proved to be it, for `Mask`.
-    46 OpenNull {}
+    48 OpenNull {}
     /// Becomes the payload.
-    47 Exec { arguments: List, environment: List }
+    49 Exec { arguments: List, environment: List }
 }
 
 #[cfg(test)]

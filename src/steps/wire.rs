@@ -3,6 +3,7 @@
 //! ```text
 //! plan:    "wharfplan" version:u8  slots:[i32; COUNT]  steps:u32  arena:u32  (lengths in bytes)  steps…  arena…
 //! answer:  phase:u8                                 a phase is reached
+//!          BORN pid:i32                             the rest of the plan is performed by that process
 //!          FAILED step:u32 errno:i32 facts:u32 …    a step failed; the rest is the head of the file it was about
 //! ```
 
@@ -24,6 +25,8 @@ pub enum Phase {
     Ready = 2,
 }
 
+/// First byte of an answer that tells the pid of a process that was born: five bytes.
+pub const BORN: u8 = 254;
 /// First byte of an answer that tells a failure.
 const FAILED: u8 = 255;
 

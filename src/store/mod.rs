@@ -32,6 +32,11 @@ pub(crate) struct Entry {
     dir: OwnedFd,
 }
 
+/// In the words that engines match.
+pub(crate) fn exists(id: &ContainerId) -> Error {
+    Error::new(Kind::Exists, format!("container with id {id} already exists"))
+}
+
 impl Store {
     /// None when the directory does not exist: then no container does.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
@@ -60,7 +65,6 @@ impl Store {
 
     /// A new container's directory, exclusively locked and empty.
     pub(crate) fn create(&self, id: &ContainerId) -> Result<Entry> {
-        let exists = || Error::new(Kind::Exists, format!("container with id {id} already exists"));
         // Whoever removes the directory between our calls makes us begin again; 100 times in a row is no accident.
         for _ in 0..100 {
             let made = match dir::make_at(self.dir.as_fd(), id.as_str(), 0o700) {
@@ -70,21 +74,21 @@ impl Store {
             };
             let Some(entry) = self.find(id)? else { continue };
             if !dir::try_lock(entry.dir(), Lock::Exclusive).map_err(|errno| self.failed("lock", id, errno))? {
-                return Err(exists());
+                return Err(exists(id));
             }
             if self.facts(&entry)?.gone {
                 continue;
             }
             // Even a directory that we made may have been locked, used and given back by another in between.
             if entry.record()?.is_some() {
-                return Err(exists().hint("delete it first"));
+                return Err(exists(id).hint("delete it first"));
             }
             if !made {
                 dir::clear(entry.dir(), RECORD).map_err(|errno| self.failed("clear", id, errno))?;
             }
             return Ok(entry);
         }
-        Err(exists())
+        Err(exists(id))
     }
 
     /// The container's directory, not locked; None when there is none.

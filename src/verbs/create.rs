@@ -13,9 +13,9 @@ use super::{Found, backend, pid_file};
 use crate::cli::{self, LogOptions, Request};
 use crate::report::{self, Log};
 use crate::route;
-use crate::store::{Entry, Store};
+use crate::store::{Entry, Store, exists};
 use std::path::Path;
-use wharf_core::{Bundle, CgroupPaths, Draft, Job, Kind, RECORD_VERSION, Record, Result};
+use wharf_core::{Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result};
 
 pub(super) fn create(request: &Request, asked: &cli::Create, options: &LogOptions, log: &Log) -> Result<()> {
     make(request, asked, options, log, false).map(drop)
@@ -33,7 +33,7 @@ pub(super) fn make(
     let route = route::choose(request.backend.as_deref())?;
     let backend = backend(&route.place)?;
     log.debug(|| format!("container {} goes to backend {}: {}", asked.id, backend.name(), route.why));
-    let draft = backend.draft(Job {
+    let drafted = backend.draft(Job {
         console_socket: asked.console_socket.as_deref(),
         pidfd_socket: asked.pidfd_socket.as_deref(),
         pid_file: asked.pid_file.as_deref(),
@@ -44,7 +44,9 @@ pub(super) fn make(
         log: options.file.as_deref().map(|file| wharf_core::Log { file, json: options.json }),
         then_start,
         ..Job::new(&asked.id, &bundle)
-    })?;
+    });
+    // Engines match the words for an id that is taken; what else is wrong then comes of that.
+    let draft = drafted.map_err(|error| taken(&request.root, &asked.id).unwrap_or(error))?;
     let mut record = begin(asked, &bundle, backend.name(), route.why);
     draft.describe(&mut record);
     let store = Store::make(&request.root)?;
@@ -62,6 +64,12 @@ pub(super) fn make(
     }
     log.debug(|| format!("container {} is created, pid {}", asked.id, record.engine_pid));
     Ok(Found { store, entry, record, backend })
+}
+
+/// The error of an id that a container has.
+fn taken(root: &Path, id: &ContainerId) -> Option<Error> {
+    let entry = Store::open(root).ok()??.find(id).ok()??;
+    entry.record().ok()?.map(|_| exists(id))
 }
 
 /// The record before anything exists.

@@ -76,7 +76,7 @@ impl Newborn {
         self.ended.get()
     }
 
-    /// Lets the process in between bear the init, and takes that one in its place.
+    /// Lets the init in between bear the one that stays, and takes that one in its place.
     pub(super) fn adopt(&mut self, judged: &Judged<'_>, cgroup: &Cgroup<'_>) -> Result<()> {
         if cgroup.birth_fd().is_none() {
             cgroup.place(self.pid)?;
@@ -84,7 +84,7 @@ impl Newborn {
         self.go()?;
         let mut message = [0; wharf_steps::Failure::MAX];
         let (length, _) = self.receive(&mut message)?;
-        let &[birth::BORN, a, b, c, d] = &message[..length] else {
+        let &[wharf_steps::BORN, a, b, c, d] = &message[..length] else {
             return Err(expect_failure(judged, self, &message[..length]));
         };
         let middle = self.pid;

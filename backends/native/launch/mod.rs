@@ -4,8 +4,8 @@
 //! wharf (this file)                    child (birth.rs), then init (the crate)
 //! open namespaces, seal a copy of the init
 //! cgroup made, limits set
-//! clone3 ----------------------------> joins what it must, becomes root in a new user namespace
-//! placed in cgroup, id maps ---------> execs the sealed copy
+//! clone3 ----------------------------> becomes root in a new user namespace, execs the sealed copy
+//! placed in cgroup, id maps ---------> joins what it must, by way of another birth where the kernel requires one
 //!                                      steps: names, mounts, devices, beside the new root
 //! <----------------------- "mounted"
 //! prestart, createRuntime hooks -----> createContainer hooks, pivot_root, masks, read-only
@@ -61,8 +61,6 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let cgroup = Cgroup::create(&judged.cgroup)?;
     let birth = Birth {
         namespaces: &judged.container.namespaces,
-        proc: &judged.proc,
-        joined: &joined,
         sealed: &sealed,
         plan: &plan,
         parent: &theirs,
@@ -107,7 +105,7 @@ impl Slots {
 }
 
 /// Opens every namespace that is joined by path, and proves that it is of its kind.
-fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<(u64, OwnedFd)>> {
+fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<OwnedFd>> {
     let namespaces = &judged.container.namespaces;
     let open = |join: &wharf_plan::Join| {
         let failed = |errno: Errno| {
@@ -118,16 +116,14 @@ fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<(u64, O
         let wrong =
             |why: &str| Err(Error::invalid(format!("namespace {}", join.path)).because(why).at(join.pointer.as_str()));
         match namespace::kind(&file) {
-            Ok(kind) if kind == join.kind => Ok((kind, file)),
+            Ok(kind) if kind == join.kind => Ok(file),
             Ok(_) => wrong("is of another type"),
             Err(_) => wrong("is not a namespace"),
         }
     };
     let opened = namespaces.joins.iter().map(open).collect::<Result<Vec<_>>>()?;
-    if namespaces.born == Born::Directly {
-        for (join, (_, file)) in namespaces.joins.iter().zip(&opened) {
-            slots.put(join.slot, file.as_raw_fd());
-        }
+    for (join, file) in namespaces.joins.iter().zip(&opened) {
+        slots.put(join.slot, file.as_raw_fd());
     }
     Ok(opened)
 }
@@ -226,7 +222,7 @@ fn expect(judged: &Judged<'_>, newborn: &Newborn, phase: Phase) -> Result<()> {
 /// The error that an unexpected message is.
 fn expect_failure(judged: &Judged<'_>, newborn: &Newborn, message: &[u8]) -> Error {
     if let Some(failure) = Failure::read(message) {
-        return birth::explain(&failure, judged).unwrap_or_else(|| judged.container.plan.explain(&failure));
+        return birth::explain(&failure).unwrap_or_else(|| judged.container.plan.explain(&failure));
     }
     let why = match newborn.ended() {
         Some(Ended::Signaled(libc::SIGKILL)) => {
