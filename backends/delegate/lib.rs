@@ -20,7 +20,7 @@ use memory::Memory;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wharf_core::{Backend, ContainerId, Draft, Error, Job, Kind, Record, Result, Status};
+use wharf_core::{Backend, ContainerId, Draft, Error, Job, Kind, Record, Result, Status, Warnings};
 use wharf_sys::libc::{O_DIRECTORY, O_PATH};
 use wharf_sys::procfs::Procfs;
 
@@ -107,10 +107,10 @@ impl Backend for Delegate {
         self.known(record, dir).map(|answer| (answer.status, answer.pid))
     }
 
-    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         let doing = format!("start container {} with {}", record.id, self.name);
         let finished = self.call(record, dir)?.args(["start", &record.id]).pass_through(&doing, None)?;
-        self.succeed("start", record, finished)
+        self.succeed("start", record, finished).map(|()| Warnings::new())
     }
 
     fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
@@ -121,7 +121,7 @@ impl Backend for Delegate {
         self.succeed("kill", record, finished)
     }
 
-    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         let root = state_root(dir)?;
         // Nothing of the container's name: `create` did not get so far, or an earlier delete did.
         if root.join(&record.id).symlink_metadata().is_ok() {
@@ -132,7 +132,7 @@ impl Backend for Delegate {
                 self.succeed("delete", record, finished)?;
             }
         }
-        create::remove_state(&root)
+        create::remove_state(&root).map(|()| Warnings::new())
     }
 
     fn wait(&self, record: &Record) -> Result<i32> {

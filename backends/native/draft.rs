@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use wharf_cgroup::{Layout, Wanted};
-use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Record, Result};
+use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Result};
 use wharf_plan::{CgroupMount, Container, Facts, Rlimit};
 use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
@@ -72,8 +72,9 @@ fn refuse(job: &Job<'_>) -> Result<()> {
     if job.pidfd_socket.is_some() {
         return no("--pidfd-socket");
     }
-    if job.preserve_fds > 0 {
-        return no("--preserve-fds");
+    if let Some(number) = (3..job.preserve_fds.saturating_add(3)).find(|number| !fd::is_inherited(*number)) {
+        return Err(Error::new(Kind::Usage, format!("--preserve-fds {}", job.preserve_fds))
+            .because(format!("the caller has not handed on descriptor {number}")));
     }
     if job.systemd_cgroup {
         return no("--systemd-cgroup");

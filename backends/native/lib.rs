@@ -15,7 +15,7 @@ use launch::Attached;
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use wharf_core::{Backend, Draft, Job, Record, Result, Status};
+use wharf_core::{Backend, Draft, Job, Record, Result, Status, Warnings};
 
 /// Name of the backend in records and on the command line.
 pub const NAME: &str = "native";
@@ -46,7 +46,7 @@ impl Backend for Native {
         status::status(record, dir)
     }
 
-    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         start::start(self.attached.take(), record, dir)
     }
 
@@ -54,7 +54,7 @@ impl Backend for Native {
         signal::kill(record, signal, all)
     }
 
-    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         remove::delete(record, dir)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{draft::open_proc, hooks, identity, status};
 use std::os::fd::BorrowedFd;
-use wharf_core::{Error, Kind, Record, Result, Status};
+use wharf_core::{Error, Kind, Record, Result, Status, Warnings};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{Errno, fd, libc, process};
 
@@ -10,7 +10,7 @@ use wharf_sys::{Errno, fd, libc, process};
 /// file system does not die at all.
 const DEATH: i32 = 10_000;
 
-pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
     let mut failures = Vec::new();
     let proc = open_proc()?;
     match &record.init {
@@ -22,11 +22,12 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => failures.push(Error::system("remove the start socket", errno as i32)),
     }
-    if record.init.is_some() {
-        let state = hooks::state(record, Status::Stopped, 0);
-        failures.extend(hooks::run_all(&record.poststop, "poststop", &state));
+    together(failures)?;
+    // Only when the container is gone, and once: a delete that failed is repeated.
+    if record.init.is_none() {
+        return Ok(Vec::new());
     }
-    together(failures)
+    Ok(hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0)))
 }
 
 /// Takes back what a `create` that fails has made; its init has ended. There is nobody to tell of a second failure.

@@ -9,7 +9,7 @@ use crate::hooks;
 use crate::launch::{Attached, Late, Private};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use wharf_core::{Error, Kind, Record, Result, Status};
+use wharf_core::{Error, Kind, Record, Result, Status, Warnings};
 use wharf_steps::Failure;
 use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
 
@@ -43,7 +43,7 @@ pub(crate) fn is_waiting(dir: BorrowedFd<'_>) -> Result<bool> {
     look().map_err(|errno| Error::system("look for a waiting init", errno as i32))
 }
 
-pub(crate) fn start(attached: Option<Attached>, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn start(attached: Option<Attached>, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
     match attached {
         Some(attached) => {
             let failed = |errno: Errno| doing(record, errno);
@@ -63,7 +63,7 @@ pub(crate) fn start(attached: Option<Attached>, record: &Record, dir: BorrowedFd
             }
         }
     }
-    hooks::run(&record.poststart, "poststart", &hooks::state(record, Status::Running, record.engine_pid))
+    Ok(hooks::run_all(&record.poststart, "poststart", &hooks::state(record, Status::Running, record.engine_pid)))
 }
 
 fn doing(record: &Record, errno: Errno) -> Error {

@@ -82,19 +82,22 @@ pub trait Backend {
     }
 
     /// Lets the waiting payload run; returns when it has been executed, and its poststart hooks have run.
-    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
+    fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;
 
     /// Signals the payload; `all` means every process of the container.
     fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()>;
 
     /// Ends every process of the container, whatever its status, and removes all that `create` made except the state
     /// directory. Collects errors and goes on.
-    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
+    fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;
 
     /// Passes signals on to a payload that this process created and waits for its end; returns its exit code, 128 + n
     /// for signal n.
     fn wait(&self, record: &Record) -> Result<i32>;
 }
+
+/// What went wrong and changes nothing: hooks after start and after delete (runtime.md, "Lifecycle").
+pub type Warnings = Vec<Error>;
 
 /// A judged job: everything is decided, nothing is made.
 pub trait Draft {

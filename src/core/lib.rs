@@ -9,7 +9,7 @@ mod level;
 mod lifecycle;
 mod record;
 
-pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupported};
+pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupported, Warnings};
 pub use bundle::Bundle;
 pub use error::{Error, Kind, Result, errno_text};
 pub use id::ContainerId;

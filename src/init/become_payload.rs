@@ -73,7 +73,9 @@ pub(crate) fn find(init: &mut Init<'_>, name: &CStr, candidates: List, uid: u32,
             match process::may_execute(candidate) {
                 Ok(()) if is_directory(candidate) => denied = Errno::EACCES,
                 Ok(()) => return Ok(Ok(candidate)),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(Errno::ENOENT) => {}
+                // A part of PATH that is no directory is passed over, as execvp(3) does.
+                Err(Errno::ENOTDIR) if searched => {}
                 Err(errno) => denied = errno,
             }
         }

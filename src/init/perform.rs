@@ -37,12 +37,13 @@ pub(crate) struct Init<'a> {
     pub(crate) masks: mount::Masks,
 }
 
-/// The second argument is the plan's descriptor. Never returns.
+/// The arguments are the plan's descriptor, and how many descriptors from 3 on are the payload's. Never returns.
 pub(crate) fn main(arguments: &[&CStr]) -> ! {
-    let number = arguments.get(1).and_then(|text| text.to_str().ok()?.parse::<i32>().ok());
-    let Some(number) = number else { exit_now(2) };
+    let argument = |index: usize| arguments.get(index).and_then(|text| text.to_str().ok()?.parse::<u32>().ok());
+    let (Some(number), Some(preserved)) = (argument(1), argument(2)) else { exit_now(2) };
+    let number = number as i32;
     // Everything that was left open for us ends with the payload's exec.
-    if fd::close_range(3, u32::MAX, true).is_err() {
+    if fd::close_range(preserved.saturating_add(3), u32::MAX, true).is_err() {
         exit_now(2);
     }
     let Some(wire) = read_plan(Fd(number)) else { exit_now(2) };

@@ -221,8 +221,9 @@ pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) -> Result<()> {
             plan.step(Step::WriteProc { path, value }, "linux/timeOffsets");
         }
         plan.step(Step::Bear { flags }, "linux/namespaces");
+        // Its elder tells of the birth; until then the parent must hear nothing of what comes after.
+        plan.step(Step::Await {}, "");
         if all.new_user() {
-            plan.step(Step::Await {}, "");
             plan.step(Step::BecomeRoot {}, "linux/uidMappings");
         }
     }

@@ -19,6 +19,9 @@ pub(crate) fn platform(spec: &Spec) -> Result<()> {
     if spec.vm().is_some() {
         return no("vm", "the native backend runs no virtual machines", "vm");
     }
+    if spec.annotations().as_ref().is_some_and(|annotations| annotations.contains_key("")) {
+        return Err(Error::invalid("an annotation with an empty key").at("annotations"));
+    }
     let yet = "is not supported yet";
     if let Some(linux) = spec.linux() {
         if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {

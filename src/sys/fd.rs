@@ -278,6 +278,13 @@ pub fn set_cloexec(fd: impl AsFd, cloexec: bool) -> Result<()> {
     check(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFD, flags) as libc::c_long }).map(drop)
 }
 
+/// Whether a number is open and would survive an exec: what we open ourselves would not.
+pub fn is_inherited(number: u32) -> bool {
+    // SAFETY: plain integers.
+    let flags = unsafe { libc::fcntl(number as i32, libc::F_GETFD) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Closes every descriptor from `first` to `last`, or, with `cloexec`, leaves that to exec (close_range(2)).
 pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;

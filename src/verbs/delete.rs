@@ -34,7 +34,7 @@ fn remove(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
         log.debug(|| format!("container {id} has no record: what an interrupted create or delete left is removed"));
         return store.remove(&entry);
     };
-    Found::of(store, entry, record)?.delete(id, verb)
+    Found::of(store, entry, record)?.delete(id, verb, log)
 }
 
 /// The lock is held by another, which may take its time: what is refused anyway is refused now.
@@ -50,13 +50,16 @@ fn refuse_unless_stopped(root: &Path, id: &ContainerId) -> Result<()> {
 
 impl Found {
     /// Under the container's lock.
-    pub(super) fn delete(self, id: &ContainerId, verb: Verb) -> Result<()> {
+    pub(super) fn delete(self, id: &ContainerId, verb: Verb, log: &Log) -> Result<()> {
         let outcome = self
             .status_under_lock()
             .and_then(|status| allowed(id, status, verb))
             .and_then(|()| self.backend.delete(&self.record, self.entry.dir()));
         match outcome {
-            Ok(()) => self.store.remove(&self.entry),
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
+                self.store.remove(&self.entry)
+            }
             // The delegate's own state is gone: nothing is left but the record.
             Err(error) if error.kind() == Kind::NoSuchContainer => {
                 self.store.remove(&self.entry)?;

@@ -24,7 +24,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
     let done = match &request.action {
         Action::Create(asked) => create::create(request, asked, options, log),
         Action::Run { create, detach, keep } => return run::run(request, create, options, log, *detach, *keep),
-        Action::Start { id } => start::start(root, id),
+        Action::Start { id } => start::start(root, id, log),
         Action::State { id } => state::state(root, id),
         Action::Kill { id, signal, all } => kill::kill(root, id, *signal, *all),
         Action::Delete { id, force } => delete::delete(root, id, *force, log),

@@ -16,14 +16,17 @@ pub(super) fn run(
 ) -> Result<i32> {
     let id = &asked.id;
     let found = create::make(request, asked, options, log, true)?;
-    if let Err(error) = found.backend.start(&found.record, found.entry.dir()) {
-        if let Err(left) = found.delete(id, Verb::ForceDelete) {
-            log.warn(|| format!("clean up after a failed start: {left}"));
+    match found.backend.start(&found.record, found.entry.dir()) {
+        Ok(warnings) => warnings.iter().for_each(|warning| log.warn(|| warning.to_string())),
+        Err(error) => {
+            if let Err(left) = found.delete(id, Verb::ForceDelete, log) {
+                log.warn(|| format!("clean up after a failed start: {left}"));
+            }
+            if let Some(path) = &asked.pid_file {
+                super::pid_file::remove(path);
+            }
+            return Err(error);
         }
-        if let Some(path) = &asked.pid_file {
-            super::pid_file::remove(path);
-        }
-        return Err(error);
     }
     if detach {
         return Ok(0);
@@ -35,7 +38,7 @@ pub(super) fn run(
         return ended;
     }
     let deleted = match found.store.lock(&found.entry) {
-        Ok(Some(())) => found.delete(id, Verb::ForceDelete),
+        Ok(Some(())) => found.delete(id, Verb::ForceDelete, log),
         Ok(None) => Err(no_such(id)),
         Err(error) => Err(error),
     };

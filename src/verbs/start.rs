@@ -1,10 +1,11 @@
 //! `start`: lets a created container run its process.
 
 use super::{Found, locate, no_such};
+use crate::report::Log;
 use std::path::Path;
 use wharf_core::{ContainerId, Result, Verb, allowed};
 
-pub(super) fn start(root: &Path, id: &ContainerId) -> Result<()> {
+pub(super) fn start(root: &Path, id: &ContainerId, log: &Log) -> Result<()> {
     let (store, entry) = locate(root, id)?;
     let found = match store.try_lock(&entry)?.ok_or_else(|| no_such(id))? {
         true => Found::read(store, entry, id)?,
@@ -18,5 +19,7 @@ pub(super) fn start(root: &Path, id: &ContainerId) -> Result<()> {
         }
     };
     allowed(id, found.status_under_lock()?, Verb::Start)?;
-    found.backend.start(&found.record, found.entry.dir())
+    let warnings = found.backend.start(&found.record, found.entry.dir())?;
+    warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
+    Ok(())
 }

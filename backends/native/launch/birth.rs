@@ -28,6 +28,8 @@ pub(super) struct Birth<'a> {
     pub(super) parent: &'a OwnedFd,
     /// Descriptors that the init keeps.
     pub(super) kept: &'a [i32; Slot::COUNT],
+    /// How many of the caller's, from 3 on, are the payload's.
+    pub(super) preserved: u32,
 }
 
 impl Birth<'_> {
@@ -49,12 +51,13 @@ impl Birth<'_> {
             self.check(BECOME_ROOT, credentials::set_uid(0));
         }
         let kept = self.kept.iter().copied().filter(|number| *number != -1).chain([self.plan.as_raw_fd()]);
-        self.check(SEAL, fd::close_range(3, u32::MAX, true));
+        self.check(SEAL, fd::close_range(self.preserved.saturating_add(3), u32::MAX, true));
         for number in kept {
             self.check(SEAL, fd::set_cloexec(Fd(number), false));
         }
-        let number = CString::new(self.plan.as_raw_fd().to_string()).unwrap_or_default();
-        let arguments = ExecStrings::new([super::seal::NAME, &number]);
+        let word = |number: String| CString::new(number).unwrap_or_default();
+        let (plan, preserved) = (word(self.plan.as_raw_fd().to_string()), word(self.preserved.to_string()));
+        let arguments = ExecStrings::new([super::seal::NAME, &plan, &preserved]);
         let errno = exec_fd(self.sealed, &arguments, &ExecStrings::new([]));
         self.fail(SEAL, errno)
     }

@@ -12,6 +12,9 @@ use wharf_plan::Plan;
 use wharf_sys::process::{self, Ended};
 use wharf_sys::{Errno, libc, socket};
 
+/// How long a process whose socket has closed may take to end, in milliseconds.
+const GRACE: i32 = 1000;
+
 /// What `run` keeps of a container that it starts itself.
 pub(crate) struct Attached {
     pub(crate) socket: OwnedFd,
@@ -67,10 +70,14 @@ impl Newborn {
         }
     }
 
-    /// How it ended, once its socket has.
+    /// How it ended. One that lives on is killed: nothing is to come of it.
     pub(super) fn ended(&self) -> Option<Ended> {
         if self.ended.get().is_none() {
-            let _ = process::signal(&self.pidfd, libc::SIGKILL);
+            // What has closed its socket is about to end by itself, and that is what is to be told.
+            let by_itself = self.socket.is_some() && process::readable(&self.pidfd, GRACE).unwrap_or(false);
+            if !by_itself {
+                let _ = process::signal(&self.pidfd, libc::SIGKILL);
+            }
             self.ended.set(process::wait(self.pid, 0).ok().flatten().map(|(_, ended)| ended));
         }
         self.ended.get()
@@ -95,9 +102,8 @@ impl Newborn {
         let namespaces = &judged.container.namespaces;
         if namespaces.new_user() {
             birth::map_ids(&judged.proc, self.pid, namespaces)?;
-            self.go()?;
         }
-        Ok(())
+        self.go()
     }
 }
 

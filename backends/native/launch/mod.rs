@@ -65,6 +65,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         plan: &plan,
         parent: &theirs,
         kept: &slots.numbers,
+        preserved: judged.job.preserve_fds,
     };
     let born = birth.give(&cgroup);
     drop((theirs, listener, plan, sealed, joined));
