@@ -73,9 +73,9 @@ impl Compared {
         self.tests().filter_map(|test| self.lag(test)).collect()
     }
 
-    /// True where wharf lags behind in a test of this unit.
-    pub(crate) fn lags(&self, unit: &str) -> bool {
-        self.tests().any(|test| test.split("::").next() == Some(unit) && self.lag(test).is_some())
+    /// Those of one unit.
+    pub(crate) fn lags(&self, unit: &str) -> Vec<Lag> {
+        self.tests().filter(|test| test.split("::").next() == Some(unit)).filter_map(|test| self.lag(test)).collect()
     }
 
     fn lag(&self, test: &str) -> Option<Lag> {

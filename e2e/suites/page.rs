@@ -12,9 +12,10 @@ const HEAD: &str = "# Conformance
 
 Written by `e2e/conformance`, which runs the two public suites of the runtime specification on wharf and, beside it, on
 other runtimes: the same tests, the same machine, each test in namespaces of its own with a limit of two minutes. The
-command fails while another runtime passes a test that wharf does not. A test in which wharf lags behind gets up to four
-tries, because several race with the payload: `killsig` signals a shell that may not have set its trap yet. The reasons are kept in `e2e/suites/reasons.tsv`. crun 1.8 is called through an adapter that lowers `ociVersion` and puts the id last: without
-it nearly every test would end at its first line.
+command fails while another runtime passes a test that wharf does not. Several tests race with the payload (`killsig`
+signals a shell that may not have set its trap yet), so wharf gets up to three tries where a peer passes and no reason is
+known. The reasons are kept in `e2e/suites/reasons.tsv`. crun 1.8 is called through an adapter that lowers `ociVersion`
+and puts the id last: without it nearly every test would end at its first line.
 ";
 
 pub(crate) fn write(

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 /// The kinds of reason, as the table spells them, and what each means on the page.
-pub(crate) const KINDS: [(&str, &str); 4] = [
+pub(crate) const KINDS: [(&str, &str); 5] = [
+    ("fault", "a fault of wharf's, to be mended"),
     ("environment", "cannot run on this machine"),
     ("suite", "the suite asserts what the specification does not say, or has a fault of its own"),
     ("later", "wharf refuses the feature by name; it is not built yet"),
