@@ -18,12 +18,17 @@ pub(crate) struct Run {
 const LIMIT: Duration = Duration::from_secs(120);
 
 // crun refuses a hierarchy of v2 beside v1, so the suites run without it. Runtimes keep their state below /run, test
-// programs their bundles below TMPDIR: both are gone with the namespace.
+// programs their bundles below TMPDIR: both are gone with the namespace. A descriptor that our caller left open would be
+// counted as the runtime's.
 const PREPARE: &str = "set -e
 if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
 mount -t tmpfs -o mode=755 run /run
 mkdir -m 1777 /run/tmp
 export TMPDIR=/run/tmp
+for open in /proc/self/fd/*; do
+    number=${open##*/}
+    if [ $number -gt 2 ]; then eval \"exec $number>&-\"; fi
+done
 exec \"$@\"";
 
 /// Runs `program` in `dir`. A pid namespace ends every process that is left; cgroups that are left are removed.
@@ -32,7 +37,7 @@ pub(crate) fn run(dir: &Path, program: &Path, args: &[&str], env: &[(&str, &str)
     let (out, err) = (scratch("out"), scratch("err"));
     let open = |path: &Path| File::create(path).map_err(|error| format!("make {}: {error}", path.display()));
     let mut child = Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", PREPARE, "sh"])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", PREPARE, "bash"])
         .arg(program)
         .args(args)
         .envs(env.iter().copied())
