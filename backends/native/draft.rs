@@ -151,6 +151,10 @@ fn last_capability(proc: &Procfs) -> Result<u32> {
 }
 
 impl Draft for Judged<'_> {
+    fn notes(&self) -> Vec<String> {
+        self.container.notes.iter().map(ToString::to_string).collect()
+    }
+
     fn describe(&self, record: &mut Record) {
         record.rootfs.clone_from(&self.rootfs);
         record.poststart.clone_from(&self.hooks.poststart);

@@ -101,6 +101,11 @@ pub type Warnings = Vec<Error>;
 
 /// A judged job: everything is decided, nothing is made.
 pub trait Draft {
+    /// What of the spec is honoured only nearly, or has no effect here: each with its place in config.json.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Writes what is about to exist into the record: cgroup, rootfs, hooks, the backend's own memory.
     fn describe(&self, record: &mut Record);
 

@@ -34,6 +34,8 @@ use wharf_steps::Phase;
 pub struct Container {
     pub namespaces: Namespaces,
     pub plan: Plan,
+    /// What is honoured only nearly, or has no effect on this machine.
+    pub notes: Vec<seccomp::Note>,
 }
 
 /// Plans a whole container. Errors name the first property that cannot be honoured.
@@ -69,8 +71,8 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     plan.sync(Phase::Ready);
     plan.wait_start();
     hooks::start_container(spec, &mut plan)?;
-    process::become_payload(spec, facts, &mut plan)?;
-    Ok(Container { namespaces, plan: plan.finish() })
+    let notes = process::become_payload(spec, facts, &mut plan)?;
+    Ok(Container { namespaces, plan: plan.finish(), notes })
 }
 
 /// A property of `config.json` that must be there.

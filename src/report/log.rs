@@ -51,6 +51,13 @@ impl Log {
         self.more(Level::Warn, message);
     }
 
+    /// Each of many, gathered only where somebody reads them.
+    pub(crate) fn warn_each(&self, messages: impl FnOnce() -> Vec<String>) {
+        if Level::Warn <= self.level {
+            messages().into_iter().for_each(|message| self.warn(|| message));
+        }
+    }
+
     pub(crate) fn debug(&self, message: impl FnOnce() -> String) {
         self.more(Level::Debug, message);
     }
