@@ -113,7 +113,7 @@ pub(crate) fn trials() -> Feature {
             let container = host.start(&bundle)?;
             let pid = container.pid()?;
             container.delete_force()?;
-            for (name, status) in [("prestart", "creating"), ("createRuntime", "creating"), ("createContainer", "creating"), ("poststart", "running"), ("poststop", "stopped")] {
+            for (name, status) in [("prestart", "created"), ("createRuntime", "creating"), ("createContainer", "creating"), ("poststart", "running"), ("poststop", "stopped")] {
                 let state = state(&dir, name)?;
                 ensure_eq!(state["id"], bundle.id(), "{name}");
                 ensure_eq!(state["bundle"], bundle.dir_text(), "{name}");

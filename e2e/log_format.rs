@@ -56,6 +56,29 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(text.lines().count(), 2, "lines in {text:?}");
             Ok(())
         })
+        .trial("what has no effect is told at level warn, and at no other", |host| {
+            let bundle =
+                host.bundle()?.set("/linux/mountLabel", harness::json!("system_u:object_r:container_file_t:s0"));
+            let bundle = bundle.mount("/var/here", "bind", "/", &["bind", "size=1m"]);
+            bundle.save()?;
+            if host.runtime.name() != "wharf" {
+                return Err(Stop::skipped("other runtimes tell it in other ways, or not"));
+            }
+            if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+                return Err(Stop::skipped("this kernel has SELinux"));
+            }
+            for (level, expected) in [("warn", 2), ("error", 0)] {
+                let log = host.dir().join(level);
+                let mut command = host.runtime.command();
+                command.arg("--log").arg(&log).args(["--log-level", level, "run", "--bundle"]);
+                command.arg(bundle.dir()).arg(bundle.id());
+                host.runtime.spawn_command(command)?.finish()?;
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                ensure_eq!(text.lines().count(), expected, "lines at {level}: {text:?}");
+                ensure!(expected == 0 || text.contains("mountLabel") && text.contains("size=1m"), "{text:?}");
+            }
+            Ok(())
+        })
         .trial("success logs nothing", |host| {
             let bundle = host.bundle()?;
             bundle.save()?;

@@ -63,6 +63,19 @@ pub(crate) fn trials() -> Feature {
             }
             Ok(())
         })
+        .trial("without a mount namespace the mounts are the host's, and go with the container", |host| {
+            let bundle = plain(host)?.without_namespace("mount").mount("/var/there", "tmpfs", "tmpfs", &["size=1m"]);
+            let rootfs = format!("{}/rootfs", bundle.dir_text());
+            let container = host.start(&bundle.payload(&["report", ";", "sleep"]))?;
+            let report = &container.lines(1)?[0];
+            ensure_eq!(seen(report, "mnt"), own("mnt")?);
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+            ensure!(mounts.contains(&format!(" {rootfs}/var/there ")), "no mount of the container's in {mounts}");
+            container.delete_force()?;
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+            ensure!(!mounts.contains(&rootfs), "left: {mounts}");
+            Ok(())
+        })
         .trial("a namespace by path is joined", |host| {
             let holder = host.start(&host.bundle()?.namespace("cgroup", None).payload(&["report", ";", "sleep"]))?;
             let held = holder.lines(1)?[0].clone();

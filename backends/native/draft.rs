@@ -1,5 +1,6 @@
 //! Judges a job: the plan, the cgroup, the hooks. Touches nothing.
 
+use crate::host_mounts::HostMounts;
 use crate::{Native, hooks::Hooks, launch};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -18,6 +19,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) cgroup: Wanted,
     /// Where it will be; one that holds processes of others is refused here, before any record names it.
     pub(crate) expected: CgroupPaths,
+    /// Where the container has no mount namespace.
+    pub(crate) host_mounts: Option<HostMounts>,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) hooks: Hooks,
@@ -43,12 +46,15 @@ impl<'a> Judged<'a> {
         let facts = facts(&job, &proc, &cgroup, uid)?;
         let container = wharf_plan::container(spec, &facts)?;
         let process = spec.process().as_ref();
+        let on_host = !container.namespaces.has_mounts();
+        let host_mounts = on_host.then(|| HostMounts::expected(&facts.rootfs)).transpose()?;
         Ok(Judged {
             native,
             job,
             proc,
             container,
             expected: cgroup.expected()?,
+            host_mounts,
             cgroup,
             rlimits: process.map(wharf_plan::rlimits).transpose()?.unwrap_or_default(),
             oom_score_adj: process.and_then(|process| process.oom_score_adj()),
@@ -94,6 +100,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         Some(_) => return Err(Error::invalid("root/path is empty").at("root/path")),
         None => String::new(),
     };
+    let labelled = spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
     let (_, permitted, _) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
     let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.paths()).map(|(hierarchy, path)| CgroupMount {
@@ -118,6 +125,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         gid: credentials::effective_gid(),
         permitted: if uid == 0 { permitted } else { u64::MAX },
         last_capability: last_capability(proc)?,
+        selinux: labelled && Path::new("/sys/fs/selinux/enforce").exists(),
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
         cgroup: mounts.collect(),
@@ -160,6 +168,9 @@ impl Draft for Judged<'_> {
         record.poststart.clone_from(&self.hooks.poststart);
         record.poststop.clone_from(&self.hooks.poststop);
         record.cgroup.clone_from(&self.expected);
+        if self.host_mounts.is_some() {
+            record.private = launch::Private { host_mounts: self.host_mounts, ..Default::default() }.to_value();
+        }
     }
 
     fn create(self: Box<Self>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {

@@ -3,6 +3,7 @@
 
 mod draft;
 mod hooks;
+mod host_mounts;
 mod identity;
 mod launch;
 mod remove;

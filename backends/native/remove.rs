@@ -1,6 +1,6 @@
 //! Ends what is left of a container and takes it away. Every part is tried; what fails is told together.
 
-use crate::{draft::open_proc, hooks, identity, status};
+use crate::{draft::open_proc, hooks, host_mounts, identity, status};
 use std::os::fd::BorrowedFd;
 use wharf_core::{Error, Kind, Record, Result, Status, Warnings};
 use wharf_sys::procfs::Procfs;
@@ -18,6 +18,7 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         None => failures.extend(end_draft(record, &proc).err()),
     }
     failures.extend(status::cgroup(record).and_then(|cgroup| cgroup.remove()).err());
+    failures.extend(host_mounts::remove(record).err());
     match fd::unlinkat(dir, crate::start::SOCKET, 0) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => failures.push(Error::system("remove the start socket", errno as i32)),
@@ -36,6 +37,7 @@ pub(crate) fn undo(record: &Record, reached_hooks: bool) {
         let _ = cgroup.kill_all(libc::SIGKILL);
         let _ = cgroup.remove();
     }
+    let _ = host_mounts::remove(record);
     if reached_hooks {
         hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0));
     }

@@ -77,9 +77,6 @@ pub(super) fn rows() -> Vec<Broken> {
         row("an SELinux label without SELinux", Refused(&["SELinux"], "process/selinuxLabel"), |case| {
             case.set("/process/selinuxLabel", json!("system_u:system_r:container_t:s0"))
         }),
-        row("a mount label without SELinux", Refused(&["mountLabel"], "linux/mountLabel"), |case| {
-            case.set("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0"))
-        }),
         row("a mount has no destination", Refused(&["destination"], "mounts/6"), |case| {
             case.push("/mounts", json!({"type": "tmpfs", "source": "tmpfs"}))
         }),

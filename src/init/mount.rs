@@ -30,9 +30,12 @@ pub(crate) fn open_host(path: &CStr, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// The root file system, as a mount attached over itself: pivot_root(2) wants a mount point.
-pub(crate) fn open_root(init: &mut Init<'_>, path: &CStr) -> Done {
+pub(crate) fn open_root(init: &mut Init<'_>, path: &CStr, private: bool) -> Done {
     let place = fd::openat(CWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
     let root = mount::open_tree(&place, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)?;
+    if private {
+        mount::set_attributes(&root, true, 0, 0, libc::MS_PRIVATE)?;
+    }
     mount::attach(&root, &place)?;
     init.fill(Slot::ROOT, root);
     Ok(())

@@ -149,11 +149,7 @@ impl<'a> Init<'a> {
                 let tree = mount::open_host(plan.text(source), recursive)?;
                 self.fill(slot, tree);
             }
-            Step::OpenRoot { path } => mount::open_root(self, plan.text(path))?,
-            Step::OpenHost { slot, path } => {
-                let dir = fd::openat(wharf_sys::CWD, plan.text(path), libc::O_PATH | libc::O_DIRECTORY, 0)?;
-                self.fill(slot, dir);
-            }
+            Step::OpenRoot { path, private } => mount::open_root(self, plan.text(path), private)?,
             Step::MountFilesystem { target, kind, source, flags, data, plain } => {
                 let target = target::directory(self.slot(Slot::ROOT), plan.text(target), plain)?;
                 wharf_sys::mount::fchdir(&target)?;

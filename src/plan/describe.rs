@@ -46,7 +46,6 @@ impl Plan {
             Step::Bear { .. } => "make the container's namespaces".to_owned(),
             Step::Report { .. } | Step::Await {} => "speak with wharf".to_owned(),
             Step::Hook { path, .. } => format!("run hook {}", text(path)),
-            Step::OpenHost { path, .. } => format!("open {}", text(path)),
             Step::OpenNull {} => "open the host's /dev/null as character device 1:3".to_owned(),
             Step::PropagateAll { .. } => "part the container's mounts from the host's".to_owned(),
             Step::OpenTree { source, .. } => format!("open {}", text(source)),

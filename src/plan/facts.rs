@@ -15,6 +15,8 @@ pub struct Facts {
     pub permitted: u64,
     /// Highest capability that the kernel knows.
     pub last_capability: u32,
+    /// The kernel enforces SELinux labels.
+    pub selinux: bool,
     /// `--no-pivot`
     pub no_pivot: bool,
     /// `--no-new-keyring`

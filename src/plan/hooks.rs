@@ -43,24 +43,29 @@ pub fn entries(hooks: &Option<Vec<Hook>>, name: &str) -> Result<Vec<HookEntry>> 
 
 pub(crate) fn create_container(spec: &Spec, plan: &mut Builder) -> Result<()> {
     match spec.hooks() {
-        Some(hooks) => inside(hooks.create_container(), "createContainer", plan),
+        Some(hooks) => inside(hooks.create_container(), "createContainer", &[], plan),
         None => Ok(()),
     }
 }
 
 pub(crate) fn start_container(spec: &Spec, plan: &mut Builder) -> Result<()> {
     match spec.hooks() {
-        Some(hooks) => inside(hooks.start_container(), "startContainer", plan),
+        Some(hooks) => {
+            // One without an environment of its own gets the payload's, as with the other runtimes.
+            let env = spec.process().as_ref().and_then(|process| process.env().as_deref()).unwrap_or_default();
+            inside(hooks.start_container(), "startContainer", env, plan)
+        }
         None => Ok(()),
     }
 }
 
-fn inside(hooks: &Option<Vec<Hook>>, name: &str, plan: &mut Builder) -> Result<()> {
-    for (index, hook) in entries(hooks, name)?.into_iter().enumerate() {
+fn inside(hooks: &Option<Vec<Hook>>, name: &str, inherited: &[String], plan: &mut Builder) -> Result<()> {
+    let given = hooks.iter().flatten().map(|hook| hook.env().is_some());
+    for (index, (hook, has_env)) in entries(hooks, name)?.into_iter().zip(given).enumerate() {
         let pointer = format!("hooks/{name}/{index}");
         let path = plan.text(&hook.path, &pointer)?;
         let arguments = plan.list(&hook.args, &pointer)?;
-        let environment = plan.list(&hook.env, &pointer)?;
+        let environment = plan.list(if has_env { &hook.env } else { inherited }, &pointer)?;
         let milliseconds = hook.timeout.map_or(-1, |seconds| seconds as i32 * 1000);
         plan.step(Step::Hook { path, arguments, environment, milliseconds }, pointer);
     }

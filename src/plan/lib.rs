@@ -10,6 +10,7 @@ mod hooks;
 mod masks;
 mod mounts;
 mod namespaces;
+mod note;
 pub mod options;
 mod process;
 mod refuse;
@@ -23,6 +24,7 @@ pub use describe::{command, hook};
 pub use facts::{CgroupMount, Facts};
 pub use hooks::entries as hook_entries;
 pub use namespaces::{Born, Join, Mapping, Namespaces, kind_of};
+pub use note::Note;
 pub use rlimits::{Rlimit, judge as rlimits};
 
 use oci_spec::runtime::Spec;
@@ -35,43 +37,34 @@ pub struct Container {
     pub namespaces: Namespaces,
     pub plan: Plan,
     /// What is honoured only nearly, or has no effect on this machine.
-    pub notes: Vec<seccomp::Note>,
+    pub notes: Vec<Note>,
 }
 
 /// Plans a whole container. Errors name the first property that cannot be honoured.
 pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
-    refuse::platform(spec)?;
+    let mut notes = Vec::new();
+    refuse::platform(spec, facts, &mut notes)?;
     let namespaces = namespaces::judge(spec, facts)?;
+    let own_mounts = namespaces.has_mounts();
     let mut plan = Builder::new();
     namespaces::enter(&namespaces, &mut plan)?;
-    let in_new_mounts = namespaces.has_mounts();
-    let mounts = if in_new_mounts {
-        mounts::root(spec, facts, &mut plan)?;
-        mounts::all(spec, facts, &namespaces, &mut plan)?
-    } else {
-        mounts::shared(spec, facts, &mut plan)?;
-        mounts::Summary::default()
-    };
-    if mounts.own_dev {
+    mounts::root(spec, facts, own_mounts, &mut plan)?;
+    if mounts::all(spec, facts, &namespaces, &mut notes, &mut plan)?.own_dev {
         devices::all(spec, facts, &namespaces, &mut plan)?;
     }
     namespaces::configure(spec, &namespaces, &mut plan)?;
     sysctl::all(spec, &namespaces, &mut plan)?;
     process::early(spec, &mut plan)?;
-    if in_new_mounts {
-        masks::source(spec, &mut plan);
-    }
+    masks::source(spec, &mut plan);
     plan.sync(Phase::Mounted);
     hooks::create_container(spec, &mut plan)?;
-    mounts::enter_root(spec, facts, in_new_mounts, &mut plan)?;
-    if in_new_mounts {
-        masks::all(spec, &mut plan)?;
-    }
+    mounts::enter_root(spec, facts, own_mounts, &mut plan)?;
+    masks::all(spec, &mut plan)?;
     process::prepare(spec, facts, &namespaces, &mut plan)?;
     plan.sync(Phase::Ready);
     plan.wait_start();
     hooks::start_container(spec, &mut plan)?;
-    let notes = process::become_payload(spec, facts, &mut plan)?;
+    process::become_payload(spec, facts, &mut notes, &mut plan)?;
     Ok(Container { namespaces, plan: plan.finish(), notes })
 }
 

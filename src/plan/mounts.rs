@@ -3,7 +3,7 @@
 use crate::facts::CgroupMount;
 use crate::namespaces::{NEWCGROUP, Namespaces};
 use crate::options::{self, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, Options};
-use crate::{Builder, Facts, required};
+use crate::{Builder, Facts, Note, required};
 use oci_spec::runtime::{Mount, Spec};
 use wharf_core::{Error, Result};
 use wharf_steps::{Slot, Step, Text};
@@ -15,8 +15,9 @@ pub(crate) struct Summary {
     pub(crate) own_dev: bool,
 }
 
-/// The container's mounts leave the host's, and the root file system becomes a mount of its own.
-pub(crate) fn root(spec: &Spec, facts: &Facts, plan: &mut Builder) -> Result<()> {
+/// The container's mounts leave the host's, and the root file system becomes a mount of its own. Without a mount
+/// namespace that mount is the host's, and everything in it: whoever deletes the container takes it away.
+pub(crate) fn root(spec: &Spec, facts: &Facts, own_mounts: bool, plan: &mut Builder) -> Result<()> {
     required(spec.root(), "root")?;
     // A volume that shares its mount events with the host has to be copied while it still is in the host's peer group.
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
@@ -30,10 +31,16 @@ pub(crate) fn root(spec: &Spec, facts: &Facts, plan: &mut Builder) -> Result<()>
     }
     let asked = root_propagation(spec)?;
     // pivot_root(2) refuses shared mounts, and a root that is to be shared becomes so when it is the root.
-    let flags = if asked & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
-    plan.step(Step::PropagateAll { flags: flags | MS_REC }, "linux/rootfsPropagation");
+    if own_mounts {
+        let flags = if asked & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
+        plan.step(Step::PropagateAll { flags: flags | MS_REC }, "linux/rootfsPropagation");
+    } else if asked != 0 {
+        return Err(Error::invalid("rootfsPropagation")
+            .because("needs a mount namespace: it would change the host's mounts")
+            .at("linux/rootfsPropagation"));
+    }
     let path = plan.text(&facts.rootfs, "root/path")?;
-    plan.step(Step::OpenRoot { path }, "root/path");
+    plan.step(Step::OpenRoot { path, private: !own_mounts }, "root/path");
     Ok(())
 }
 
@@ -64,33 +71,6 @@ fn root_propagation(spec: &Spec) -> Result<u64> {
     })
 }
 
-/// Without a mount namespace every mount would be the host's.
-pub(crate) fn shared(spec: &Spec, facts: &Facts, plan: &mut Builder) -> Result<()> {
-    let root = required(spec.root(), "root")?;
-    let needs = |what: &str, pointer: &str| {
-        Err(Error::invalid(what).because("needs a mount namespace: it would change the host's").at(pointer))
-    };
-    if spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
-        return needs("mounts", "mounts");
-    }
-    if root.readonly().unwrap_or(false) {
-        return needs("a read-only root", "root/readonly");
-    }
-    let linux = spec.linux().as_ref();
-    if root_propagation(spec)? != 0 {
-        return needs("rootfsPropagation", "linux/rootfsPropagation");
-    }
-    if linux.and_then(|linux| linux.masked_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
-        return needs("maskedPaths", "linux/maskedPaths");
-    }
-    if linux.and_then(|linux| linux.readonly_paths().as_ref()).is_some_and(|paths| !paths.is_empty()) {
-        return needs("readonlyPaths", "linux/readonlyPaths");
-    }
-    let path = plan.text(&facts.rootfs, "root/path")?;
-    plan.step(Step::OpenHost { slot: Slot::ROOT, path }, "root/path");
-    Ok(())
-}
-
 fn parse(mount: &Mount, pointer: &str) -> Result<Options> {
     options::parse(mount.options().as_deref().unwrap_or_default(), &format!("{pointer}/options"))
 }
@@ -108,7 +88,13 @@ fn source(mount: &Mount, facts: &Facts, pointer: &str) -> Result<String> {
     path.into_os_string().into_string().map_err(|_| Error::invalid("a source that is not UTF-8").at(pointer))
 }
 
-pub(crate) fn all(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan: &mut Builder) -> Result<Summary> {
+pub(crate) fn all(
+    spec: &Spec,
+    facts: &Facts,
+    namespaces: &Namespaces,
+    notes: &mut Vec<Note>,
+    plan: &mut Builder,
+) -> Result<Summary> {
     let mut summary = Summary { own_dev: true };
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let pointer = format!("mounts/{index}");
@@ -133,6 +119,13 @@ pub(crate) fn all(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan: &mu
             if destination.trim_end_matches('/') == "/dev" {
                 summary.own_dev = false;
             }
+            notes.extend(
+                options
+                    .superblock
+                    .iter()
+                    .chain(&options.data)
+                    .map(|option| Note::BindOption { option: option.clone(), pointer: format!("{pointer}/options") }),
+            );
             bind(mount, &options, facts, target, index, &pointer, plan)?;
         } else if options.remount {
             let data = plan.text(options.data.join(","), &pointer)?;
@@ -158,12 +151,6 @@ fn bind(
     pointer: &str,
     plan: &mut Builder,
 ) -> Result<()> {
-    let meaningless = options.superblock.as_ref().or(options.data.first());
-    if let Some(name) = meaningless {
-        return Err(Error::unsupported(format!("mount option {name}"))
-            .because("a bind mount has the options of its source's file system")
-            .at(format!("{pointer}/options")));
-    }
     if options.copy_up {
         return Err(Error::invalid("mount option tmpcopyup").because("is for tmpfs").at(format!("{pointer}/options")));
     }
@@ -313,8 +300,8 @@ fn hierarchy(
 }
 
 /// From outside the root to inside, after the hooks that still see the host.
-pub(crate) fn enter_root(spec: &Spec, facts: &Facts, in_new_mounts: bool, plan: &mut Builder) -> Result<()> {
-    if !in_new_mounts {
+pub(crate) fn enter_root(spec: &Spec, facts: &Facts, own_mounts: bool, plan: &mut Builder) -> Result<()> {
+    if !own_mounts {
         plan.step(Step::ChangeRoot {}, "root/path");
         return Ok(());
     }

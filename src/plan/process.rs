@@ -1,7 +1,7 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
 use crate::namespaces::Namespaces;
-use crate::{Builder, Facts, capabilities, mounts, required, rlimits, schedule, seccomp};
+use crate::{Builder, Facts, Note, capabilities, mounts, required, rlimits, schedule, seccomp};
 use oci_spec::runtime::{Process, Spec};
 use wharf_core::{Error, Result};
 use wharf_steps::{List, Step};
@@ -115,13 +115,12 @@ fn candidates(process: &Process, plan: &mut Builder) -> Result<List> {
     plan.list(full, "process/args")
 }
 
-/// The last steps: from a privileged init to the payload. Returns what of them is not quite what was asked.
-pub(crate) fn become_payload(spec: &Spec, facts: &Facts, plan: &mut Builder) -> Result<Vec<seccomp::Note>> {
+/// The last steps: from a privileged init to the payload.
+pub(crate) fn become_payload(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<()> {
     let process = process(spec)?;
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    let mut notes = Vec::new();
     let filter = match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
-        Some(profile) => Some(compiled(profile, plan, &mut notes)?),
+        Some(profile) => Some(compiled(profile, notes, plan)?),
         None => None,
     };
     // Without no_new_privs loading a filter takes CAP_SYS_ADMIN, so it comes before the drop; with it, last: the
@@ -149,19 +148,15 @@ pub(crate) fn become_payload(spec: &Spec, facts: &Facts, plan: &mut Builder) -> 
     let arguments = plan.list(process.args().iter().flatten(), "process/args")?;
     let environment = plan.list(process.env().iter().flatten(), "process/env")?;
     plan.step(Step::Exec { arguments, environment }, "process/args/0");
-    Ok(notes)
+    Ok(())
 }
 
-fn compiled(
-    profile: &oci_spec::runtime::LinuxSeccomp,
-    plan: &mut Builder,
-    notes: &mut Vec<seccomp::Note>,
-) -> Result<Step> {
+fn compiled(profile: &oci_spec::runtime::LinuxSeccomp, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<Step> {
     let Some(machine) = seccomp::Machine::here() else {
         return Err(Error::unsupported("seccomp").because("has no tables for this machine").at("linux/seccomp"));
     };
     let program = seccomp::compile(profile, machine)?;
-    notes.extend(program.notes);
+    notes.extend(program.notes.into_iter().map(Note::Seccomp));
     let mut bytes = Vec::with_capacity(8 * program.filter.len());
     for instruction in &program.filter {
         bytes.extend_from_slice(&instruction.code.to_ne_bytes());

@@ -1,10 +1,11 @@
 //! What the native backend does not honour: refused by name before anything exists.
 
+use crate::{Facts, Note};
 use oci_spec::runtime::Spec;
 use wharf_core::{Error, Result};
 
 /// Sections and properties that nothing below handles.
-pub(crate) fn platform(spec: &Spec) -> Result<()> {
+pub(crate) fn platform(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Result<()> {
     let no = |what: &str, why: &str, pointer: &str| Err(Error::unsupported(what).because(why).at(pointer));
     let other = "is for another platform";
     if spec.solaris().is_some() {
@@ -34,7 +35,10 @@ pub(crate) fn platform(spec: &Spec) -> Result<()> {
             return no("memoryPolicy", yet, "linux/memoryPolicy");
         }
         if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
-            return no("mountLabel", yet, "linux/mountLabel");
+            if facts.selinux {
+                return no("mountLabel", yet, "linux/mountLabel");
+            }
+            notes.push(Note::MountLabel);
         }
         if linux.uid_mappings().is_none() != linux.gid_mappings().is_none()
             && linux.namespaces().iter().flatten().any(|namespace| {

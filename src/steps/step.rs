@@ -161,8 +161,9 @@ steps! {
     8 PropagateAll { flags: u64 }
     /// Copies the mount of a path of the host, detached, into `slot`.
     9 OpenTree { slot: Slot, source: Text, recursive: bool }
-    /// Copies the root file system's mount and attaches it over itself, into the slot `ROOT`.
-    10 OpenRoot { path: Text }
+    /// Copies the root file system's mount and attaches it over itself, into the slot `ROOT`; a `private` one shares no
+    /// mounts with others, whatever the host's do.
+    10 OpenRoot { path: Text, private: bool }
     /// mount(2) of a file system on a directory of the root; `plain` forbids symbolic links on the way (CVE-2019-19921).
     11 MountFilesystem { target: Text, kind: Text, source: Text, flags: u64, data: Text, plain: bool }
     /// The same by way of a detached mount, for what mount(2) cannot do in one call.
@@ -222,12 +223,10 @@ steps! {
     44 Uid { uid: u32 }
     45 Capabilities { effective: u64, permitted: u64, inheritable: u64 }
     46 Ambient { set: u64 }
-    /// Opens a directory of the host.
-    47 OpenHost { slot: Slot, path: Text }
     /// Copies the mount of the host's null device, proved to be it, for `Mask`.
-    48 OpenNull {}
+    47 OpenNull {}
     /// Becomes the payload.
-    49 Exec { arguments: List, environment: List }
+    48 Exec { arguments: List, environment: List }
 }
 
 #[cfg(test)]

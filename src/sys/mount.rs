@@ -110,6 +110,28 @@ fn setattr(mount: impl AsFd, recursive: bool, attributes: MountAttr) -> Result<(
     .map(drop)
 }
 
+/// The kernel's number of the mount that an opened file is on: unique since boot from kernel 6.8 on (statx(2)).
+pub fn number(file: impl AsFd) -> Result<u64> {
+    const STATX_MNT_ID: u32 = 0x1000;
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    /// struct statx: the mask first, `stx_mnt_id` at byte 144, 256 bytes in all.
+    #[repr(C, align(8))]
+    struct Statx([u64; 32]);
+    let mut statx = Statx([0; 32]);
+    // SAFETY: the path is empty and the buffer has the size of struct statx.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            AT_EMPTY_PATH,
+            STATX_MNT_ID | STATX_MNT_ID_UNIQUE,
+            &raw mut statx,
+        )
+    })?;
+    Ok(statx.0[18])
+}
+
 /// fsopen(2): a file system context to be configured.
 pub fn fsopen(kind: &CStr) -> Result<OwnedFd> {
     const FSOPEN_CLOEXEC: u32 = 1;

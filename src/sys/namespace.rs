@@ -2,7 +2,7 @@
 
 use crate::fd::own;
 use crate::{Result, check};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Flags of clone3(2), unshare(2) and setns(2).
 pub mod flag {
@@ -44,7 +44,7 @@ pub enum Side {
 ///
 /// The caller must have one thread: the child may then use anything its parent could. It must leave by exec or
 /// [`crate::process::exit_now`].
-pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
+pub fn clone(flags: u64, cgroup: Option<&OwnedFd>) -> Result<Side> {
     const CLONE_PIDFD: u64 = 0x1000;
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: i32 = -1;

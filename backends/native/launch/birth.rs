@@ -37,7 +37,7 @@ impl Birth<'_> {
     pub(super) fn give(&self, cgroup: &Cgroup<'_>) -> Result<(i32, OwnedFd), Errno> {
         let directly = self.namespaces.born == Born::Directly;
         let flags = if directly { self.namespaces.new } else { 0 };
-        match clone(flags, cgroup.birth_fd().map(AsFd::as_fd))? {
+        match clone(flags, cgroup.birth_fd())? {
             Side::Parent { pid, pidfd } => Ok((pid, pidfd)),
             Side::Child => self.become_init(directly && self.namespaces.new_user()),
         }

@@ -78,7 +78,8 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     };
     settle(&judged, &cgroup, &mut newborn, state.as_ref(), record)?;
     let init = identity::of(&judged.proc, newborn.pid, &newborn.pidfd)?;
-    let private = Private::new(&judged.container);
+    let host_mounts = judged.host_mounts.map(|mounts| mounts.made(&judged.rootfs)).transpose()?;
+    let private = Private::new(&judged.container, host_mounts);
     newborn.attach = judged.job.then_start.then(|| (judged.native.attached.clone(), judged.container.plan));
     Ok(Created {
         engine_pid: newborn.pid,
@@ -179,7 +180,9 @@ fn settle(
     expect(judged, newborn, Phase::Mounted)?;
     newborn.reached_hooks = true;
     let before = hooks::state(record, Status::Creating, newborn.pid);
-    hooks::run(&judged.hooks.prestart, "prestart", &before)?;
+    // The specification's words for when prestart hooks run are those of `created` (runtime.md, "State").
+    let created = hooks::state(record, Status::Created, newborn.pid);
+    hooks::run(&judged.hooks.prestart, "prestart", &created)?;
     hooks::run(&judged.hooks.create_runtime, "createRuntime", &before)?;
     if let Some(state) = state {
         rewrite(state, &before)?;
@@ -187,7 +190,7 @@ fn settle(
     newborn.go()?;
     expect(judged, newborn, Phase::Ready)?;
     if let Some(state) = state {
-        rewrite(state, &hooks::state(record, Status::Created, newborn.pid))?;
+        rewrite(state, &created)?;
     }
     for limit in &judged.rlimits {
         process::set_rlimit(newborn.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {

@@ -1,5 +1,6 @@
 //! What the native backend remembers of a container beside the record's own fields.
 
+use crate::host_mounts::HostMounts;
 use serde::{Deserialize, Serialize};
 use wharf_core::Record;
 use wharf_plan::Container;
@@ -12,6 +13,9 @@ const NEWPID: u64 = 0x2000_0000;
 pub(crate) struct Private {
     /// The payload is the first process of a pid namespace of its own: its end is everybody's.
     pub(crate) own_pids: bool,
+    /// Its mounts are the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host_mounts: Option<HostMounts>,
     /// Number of the first step after `start`.
     pub(crate) late_from: usize,
     /// Those steps in words, because whoever calls `start` has no plan.
@@ -36,7 +40,7 @@ fn is_zero(number: &i32) -> bool {
 }
 
 impl Private {
-    pub(crate) fn new(container: &Container) -> Self {
+    pub(crate) fn new(container: &Container, host_mounts: Option<HostMounts>) -> Self {
         let plan = &container.plan;
         let late = |index: usize| {
             let step = plan.steps()[index];
@@ -51,6 +55,7 @@ impl Private {
         };
         Private {
             own_pids: container.namespaces.new & NEWPID != 0,
+            host_mounts,
             late_from: plan.after_start(),
             late: (plan.after_start()..plan.steps().len()).map(late).collect(),
         }
