@@ -74,8 +74,12 @@ pub(crate) fn bind(init: &mut Init<'_>, step: Step) -> Done {
     };
     let tree = match slot {
         Slot::NONE => open_host(init.plan.text(source), recursive)?,
-        // Opened before the container's mounts left the host's.
-        slot => fd::duplicate(init.slot(slot))?,
+        // Opened before the container's mounts left the host's. A copy made now is listed in the order of the config;
+        // copies of what was never attached need kernel 6.15.
+        slot => match mount::open_tree(init.slot(slot), c"", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE) {
+            Err(Errno::EINVAL) => fd::duplicate(init.slot(slot))?,
+            other => other?,
+        },
     };
     configure(&tree, (set, clear), (recursive_set, recursive_clear), propagation)?;
     Ok(attach(init, &tree, init.plan.text(target))?)
