@@ -108,6 +108,10 @@ fn lives(host: &Host, peer: &str) -> Outcome {
     ensure_eq!(parent, Some(std::process::id().to_string().as_str()), "the payload's parent");
     host.runtime.must(&["start", bundle.id()])?;
     ensure_eq!(state(host, &bundle)?["status"], "running");
+    host.runtime.must(&["pause", bundle.id()])?;
+    ensure_eq!(state(host, &bundle)?["status"], "paused");
+    host.runtime.must(&["resume", bundle.id()])?;
+    ensure_eq!(state(host, &bundle)?["status"], "running");
     ensure!(host.runtime.must(&["list"])?.contains(bundle.id()), "list does not show it");
     let refused = host.runtime.call(&["delete", bundle.id()])?;
     ensure!(refused.code() == Some(1), "{refused}");

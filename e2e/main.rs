@@ -28,6 +28,7 @@ mod namespaces;
 mod no_new_privileges;
 mod oom_score_adj;
 mod parallel;
+mod pause;
 mod pid_file;
 mod process;
 mod readonly_paths;
@@ -88,6 +89,7 @@ fn main() -> std::process::ExitCode {
         hooks::trials(),
         lifecycle::trials(),
         exit_codes::trials(),
+        pause::trials(),
         list::trials(),
         pid_file::trials(),
         log_format::trials(),

@@ -81,6 +81,13 @@ impl Delegate {
         Err(Error::new(Kind::NoSuchContainer, format!("container {} does not exist", record.id)))
     }
 
+    /// A verb without options that does not run hooks.
+    fn say(&self, verb: &str, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        let doing = format!("{verb} container {} with {}", record.id, self.name);
+        let finished = self.call(record, dir)?.args([verb, &record.id]).pass_through(&doing, Some(SIGNAL_TIME))?;
+        self.succeed(verb, record, finished)
+    }
+
     fn succeed(&self, verb: &str, record: &Record, finished: Finished) -> Result<()> {
         if finished.success {
             finished.pass_on();
@@ -119,6 +126,14 @@ impl Backend for Delegate {
         let call = self.call(record, dir)?.args(["kill"]).args(all.then_some("--all")).args([&record.id, &signal]);
         let finished = call.pass_through(&doing, Some(SIGNAL_TIME))?;
         self.succeed("kill", record, finished)
+    }
+
+    fn pause(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        self.say("pause", record, dir)
+    }
+
+    fn resume(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        self.say("resume", record, dir)
     }
 
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {

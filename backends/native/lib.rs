@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod draft;
+mod freeze;
 mod hooks;
 mod host_mounts;
 mod identity;
@@ -53,6 +54,14 @@ impl Backend for Native {
 
     fn kill(&self, record: &Record, _dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
         signal::kill(record, signal, all)
+    }
+
+    fn pause(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<()> {
+        freeze::pause(record)
+    }
+
+    fn resume(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<()> {
+        freeze::resume(record)
     }
 
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {

@@ -24,6 +24,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
             std::thread::sleep(Duration::from_millis(number(milliseconds)? as u64));
             Ok(Value::Null)
         }
+        ("count", [path]) => count(path),
         ("wait-signal", []) => wait_signal(),
         ("wait-file", [path]) => wait_file(path),
         ("kill-self", [signal]) => {
@@ -37,6 +38,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
         }
         ("alloc", [mebibytes]) => alloc(number(mebibytes)? as usize),
         ("fork", [count]) => fork(number(count)? as usize),
+        ("fork-on", []) => fork_on(),
         ("spin", [milliseconds]) => spin(number(milliseconds)? as u64),
         ("spawn", words) if !words.is_empty() => spawn(words),
         ("syscall", [name, words @ ..]) => syscall(name, words),
@@ -70,6 +72,24 @@ fn wait_file(path: &str) -> Found {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(Value::Null)
+}
+
+/// Says that it is ready, then writes how far it has counted into a file, for ever.
+fn count(path: &str) -> Found {
+    say(&json!({ "ready": true }));
+    for number in 1u64.. {
+        std::fs::write(path, format!("{number:12}"))?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(Value::Null)
+}
+
+/// Says that it is ready, then makes one short-lived child after the other, for ever.
+fn fork_on() -> Found {
+    say(&json!({ "ready": true }));
+    loop {
+        Command::new(own_path()).args(["exit", "0"]).status()?;
+    }
 }
 
 /// Takes the memory and touches every page; the kernel may kill us for it.

@@ -154,7 +154,7 @@ impl Handle {
     /// Stops every process; waits up to two seconds until the kernel says that all stand still, or thaws them again.
     pub fn freeze(&self) -> Result<()> {
         let Some((base, hierarchy, path)) = self.main() else {
-            return Err(Error::unsupported("freeze the container").because("it has no cgroup"));
+            return Err(Error::unsupported("pause the container").because("it has no cgroup"));
         };
         if !self.layout.hierarchies[hierarchy].freezes() {
             return Err(crate::wanted::unavailable(&self.layout, "freezer", "linux/cgroupsPath"));
@@ -164,6 +164,7 @@ impl Handle {
         let v2 = self.layout.hierarchies[hierarchy].v2;
         let (file, value) = if v2 { ("cgroup.freeze", "1") } else { ("freezer.state", "FROZEN") };
         let mut patience = Patience::new(FREEZE);
+        let mut turn = 0;
         base.write(&at(file), value).map_err(|errno| failed("freeze", errno))?;
         loop {
             let state = base.read_value(&at(if v2 { "cgroup.events" } else { file }));
@@ -179,9 +180,31 @@ impl Handle {
                 };
             }
             if !v2 {
+                turn += 1;
+                // A process that waits for one that stands still already (vfork(2)) stops only if all go on for a while.
+                if turn % 16 == 0 {
+                    base.write(&at(file), "THAWED").map_err(|errno| failed("freeze", errno))?;
+                }
                 // A process born while the others froze is seen by writing again.
                 base.write(&at(file), value).map_err(|errno| failed("freeze", errno))?;
             }
+        }
+    }
+
+    /// [`Handle::thaw`], and fails where the processes do not go on: one that is inside a frozen cgroup stands still
+    /// with that one.
+    pub fn resume(&self) -> Result<()> {
+        self.thaw()?;
+        let Some((base, hierarchy, path)) = self.main() else { return Ok(()) };
+        if self.layout.hierarchies[hierarchy].v2 {
+            return Ok(());
+        }
+        match base.read_value(&self.layout.below_base(hierarchy, path, "freezer.parent_freezing")) {
+            Ok(above) if above == "1" => {
+                let error = Error::new(Kind::System, format!("resume {}", self.layout.describe(hierarchy, path)));
+                Err(error.because("a cgroup above it is frozen"))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum Action {
     State { id: ContainerId },
     Kill { id: ContainerId, signal: i32, all: bool },
     Delete { id: ContainerId, force: bool },
+    Pause { id: ContainerId },
+    Resume { id: ContainerId },
     Run { create: Create, detach: bool, keep: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },

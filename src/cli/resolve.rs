@@ -51,6 +51,8 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
             all: words.get_flag("all"),
         },
         "delete" => Action::Delete { id: id(words)?, force: words.get_flag("force") },
+        "pause" => Action::Pause { id: id(words)? },
+        "resume" => Action::Resume { id: id(words)? },
         "list" => Action::List {
             format: match words.get_one::<String>("format").map(String::as_str) {
                 Some("json") => ListFormat::Json,

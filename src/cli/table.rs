@@ -115,6 +115,8 @@ pub(super) const VERBS: &[Words] = &[
         opts: &[CREATE, RUN],
         operands: &[ID],
     },
+    Words { name: "pause", about: "Stop every process of a container", opts: &[], operands: &[ID] },
+    Words { name: "resume", about: "Let a paused container go on", opts: &[], operands: &[ID] },
     Words {
         name: "list",
         about: "List the containers below --root",
@@ -137,7 +139,7 @@ pub(super) const VERBS: &[Words] = &[
 ];
 
 /// Verbs of other runtimes that are known and refused by name.
-pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "pause", "ps", "restore", "resume", "update"];
+pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "ps", "restore", "update"];
 
 pub(super) fn global(long: &str) -> Option<&'static Opt> {
     GLOBALS.iter().find(|opt| opt.long == long)

@@ -148,7 +148,7 @@ fn a_wrong_word_is_named_with_a_suggestion() {
 
 #[test]
 fn what_is_known_and_not_there_yet_is_refused_by_name() {
-    for line in ["exec c sh", "ps c", "pause c", "--criu /usr/sbin/criu state c"] {
+    for line in ["exec c sh", "ps c", "--criu /usr/sbin/criu state c"] {
         let error = error(line);
         assert_eq!(error.kind(), Kind::Unsupported, "{line}");
         assert!(error.to_string().ends_with("is not supported yet"), "{error}");

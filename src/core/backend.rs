@@ -87,6 +87,12 @@ pub trait Backend {
     /// Signals the payload; `all` means every process of the container.
     fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()>;
 
+    /// Stops every process of the container; returns when all stand still.
+    fn pause(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
+
+    /// Lets the processes of a paused container go on.
+    fn resume(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
+
     /// Ends every process of the container, whatever its status, and removes all that `create` made except the state
     /// directory. Collects errors and goes on.
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;

@@ -44,6 +44,14 @@ pub enum Verb {
     Kill,
     Delete,
     ForceDelete,
+    Pause,
+    Resume,
+    /// Lists the processes.
+    Ps,
+    /// Tells what is used, once or as it goes.
+    Events,
+    /// Changes limits.
+    Update,
 }
 
 /// `Ok`, or the reason in the words that engines match.
@@ -51,22 +59,40 @@ pub fn allowed(id: &ContainerId, status: Status, verb: Verb) -> Result<()> {
     use Status::*;
     let wrong =
         |doing: &str, why: &str| Err(Error::new(Kind::WrongStatus, format!("{doing} container {id}")).because(why));
+    let gone =
+        |doing: &str| Err(Error::new(Kind::NotRunning, format!("{doing} container {id}: container not running")));
     match (verb, status) {
         (Verb::Start, Created) => Ok(()),
         (Verb::Start, Creating) => wrong("start", "it is still being created"),
-        (Verb::Start, Running | Paused) => wrong("start", "it has been started already"),
+        (Verb::Start, Running) => wrong("start", "it has been started already"),
+        (Verb::Start, Paused) => wrong("start", "it is paused"),
         (Verb::Start, Stopped) => wrong("start", "it has stopped"),
         (Verb::Kill, Created | Running | Paused) => Ok(()),
         (Verb::Kill, Creating) => wrong("kill", "it is still being created"),
-        (Verb::Kill, Stopped) => {
-            Err(Error::new(Kind::NotRunning, format!("kill container {id}: container not running")))
-        }
+        (Verb::Kill, Stopped) => gone("kill"),
         (Verb::Delete, Stopped) | (Verb::ForceDelete, _) => Ok(()),
         (Verb::Delete, Creating) => wrong("delete", "it is still being created"),
         (Verb::Delete, Created | Running | Paused) => {
             Err(Error::new(Kind::WrongStatus, format!("delete container {id}: it is {status}"))
                 .hint("--force kills it first"))
         }
+        // A created container is paused as it waits, and waits on when it is resumed.
+        (Verb::Pause, Created | Running) => Ok(()),
+        (Verb::Pause, Creating) => wrong("pause", "it is still being created"),
+        (Verb::Pause, Paused) => wrong("pause", "it is paused already"),
+        (Verb::Pause, Stopped) => gone("pause"),
+        (Verb::Resume, Paused) => Ok(()),
+        (Verb::Resume, Creating | Created | Running) => wrong("resume", "container not paused"),
+        (Verb::Resume, Stopped) => gone("resume"),
+        // Without a pid namespace of their own, processes outlive the first one.
+        (Verb::Ps, Created | Running | Paused | Stopped) => Ok(()),
+        (Verb::Ps, Creating) => wrong("list the processes of", "it is still being created"),
+        (Verb::Events, Created | Running | Paused) => Ok(()),
+        (Verb::Events, Creating) => wrong("watch", "it is still being created"),
+        (Verb::Events, Stopped) => gone("watch"),
+        (Verb::Update, Created | Running | Paused) => Ok(()),
+        (Verb::Update, Creating) => wrong("update", "it is still being created"),
+        (Verb::Update, Stopped) => gone("update"),
     }
 }
 
@@ -83,6 +109,11 @@ mod tests {
             (Verb::Kill, [false, true, true, true, false]),
             (Verb::Delete, [false, false, false, false, true]),
             (Verb::ForceDelete, [true; 5]),
+            (Verb::Pause, [false, true, true, false, false]),
+            (Verb::Resume, [false, false, false, true, false]),
+            (Verb::Ps, [false, true, true, true, true]),
+            (Verb::Events, [false, true, true, true, false]),
+            (Verb::Update, [false, true, true, true, false]),
         ];
         for (verb, row) in table {
             for (status, expected) in statuses.into_iter().zip(row) {
@@ -92,9 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_container_answers_kill_in_the_words_engines_match() {
+    fn a_dead_container_answers_in_the_words_engines_match() {
         let id = ContainerId::new("c").unwrap();
-        let error = allowed(&id, Status::Stopped, Verb::Kill).unwrap_err();
-        assert!(error.to_string().contains("container not running"));
+        for verb in [Verb::Kill, Verb::Pause, Verb::Resume, Verb::Events, Verb::Update] {
+            let error = allowed(&id, Status::Stopped, verb).unwrap_err();
+            assert!(error.to_string().contains("container not running"), "{error}");
+        }
     }
 }

@@ -5,7 +5,9 @@ mod delete;
 mod features;
 mod kill;
 mod list;
+mod pause;
 mod pid_file;
+mod resume;
 mod run;
 mod spec;
 mod start;
@@ -28,6 +30,8 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::State { id } => state::state(root, id),
         Action::Kill { id, signal, all } => kill::kill(root, id, *signal, *all),
         Action::Delete { id, force } => delete::delete(root, id, *force, log),
+        Action::Pause { id } => pause::pause(root, id),
+        Action::Resume { id } => resume::resume(root, id),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
         Action::Features => features::features(),

@@ -512,6 +512,14 @@ fn a_record_that_leads_elsewhere_is_refused() {
 }
 
 #[test]
+fn what_has_no_cgroup_cannot_be_paused() {
+    let handle = Handle::open(Layout::mounted().unwrap(), &CgroupPaths::default()).unwrap();
+    let error = handle.freeze().unwrap_err().to_string();
+    assert!(error.contains("it has no cgroup"), "{error}");
+    assert!(!handle.is_frozen().unwrap());
+}
+
+#[test]
 fn an_ordinary_user_gets_no_cgroup_unless_one_is_asked_for() {
     let id = ContainerId::new("wharf-test-nobody").unwrap();
     if wharf_sys::credentials::effective_uid() == 0 {

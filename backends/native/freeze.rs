@@ -1,0 +1,22 @@
+//! Pauses a container and lets it go on.
+
+use crate::{draft::open_proc, identity, status};
+use wharf_core::{Error, Kind, Record, Result};
+
+pub(crate) fn pause(record: &Record) -> Result<()> {
+    status::cgroup(record)?.freeze().map_err(|error| gone(record, "pause").unwrap_or(error))
+}
+
+pub(crate) fn resume(record: &Record) -> Result<()> {
+    status::cgroup(record)?.resume().map_err(|error| gone(record, "resume").unwrap_or(error))
+}
+
+/// The reason for a failure where it is this one: the container has ended in the meantime.
+pub(crate) fn gone(record: &Record, doing: &str) -> Option<Error> {
+    let ended = match &record.init {
+        None => true,
+        Some(init) => identity::alive(&open_proc().ok()?, init).ok()?.is_none(),
+    };
+    let text = || format!("{doing} container {}: container not running", record.id);
+    ended.then(|| Error::new(Kind::NotRunning, text()))
+}

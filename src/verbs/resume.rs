@@ -1,0 +1,11 @@
+//! `resume`: lets a paused container go on.
+
+use super::Found;
+use std::path::Path;
+use wharf_core::{ContainerId, Result, Verb, allowed};
+
+pub(super) fn resume(root: &Path, id: &ContainerId) -> Result<()> {
+    let found = Found::look(root, id)?;
+    allowed(id, found.status()?, Verb::Resume)?;
+    found.backend.resume(&found.record, found.entry.dir())
+}
