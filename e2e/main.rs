@@ -30,6 +30,7 @@ mod oom_score_adj;
 mod parallel;
 mod pause;
 mod pid_file;
+mod pidfd_socket;
 mod process;
 mod readonly_paths;
 mod resources_blkio;
@@ -92,6 +93,7 @@ fn main() -> std::process::ExitCode {
         pause::trials(),
         list::trials(),
         pid_file::trials(),
+        pidfd_socket::trials(),
         log_format::trials(),
         exec_failures::trials(),
         stale_state::trials(),

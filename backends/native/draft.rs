@@ -75,9 +75,6 @@ fn refuse(job: &Job<'_>) -> Result<()> {
     if job.console_socket.is_some() {
         return no("--console-socket");
     }
-    if job.pidfd_socket.is_some() {
-        return no("--pidfd-socket");
-    }
     if let Some(number) = (3..job.preserve_fds.saturating_add(3)).find(|number| !fd::is_inherited(*number)) {
         return Err(Error::new(Kind::Usage, format!("--preserve-fds {}", job.preserve_fds))
             .because(format!("the caller has not handed on descriptor {number}")));

@@ -3,6 +3,7 @@
 
 mod draft;
 mod freeze;
+mod handover;
 mod hooks;
 mod host_mounts;
 mod identity;

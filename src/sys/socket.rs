@@ -1,4 +1,4 @@
-//! Local sockets: message pairs, named datagram sockets, descriptors in messages.
+//! Local sockets: message pairs, named datagram and stream sockets, descriptors in messages.
 
 use crate::fd::own;
 use crate::{Errno, Result, check};
@@ -19,6 +19,30 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
 pub fn datagram() -> Result<OwnedFd> {
     // SAFETY: plain integers.
     own(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) as libc::c_long })
+}
+
+/// A stream socket without a name.
+pub fn stream() -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    own(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) as libc::c_long })
+}
+
+/// How many seconds connecting and sending may wait for the other side; `EAGAIN` is the answer then (socket(7),
+/// SO_SNDTIMEO).
+pub fn set_send_limit(socket: impl AsFd, seconds: i64) -> Result<()> {
+    let limit: [i64; 2] = [seconds, 0];
+    // SAFETY: limit has the layout of the kernel's struct timeval, and its size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_setsockopt,
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            limit.as_ptr(),
+            size_of_val(&limit),
+        )
+    })
+    .map(drop)
 }
 
 fn address(path: &CStr) -> Result<(libc::sockaddr_un, libc::socklen_t)> {

@@ -69,7 +69,7 @@ const ROOMS: &[Room] = &[
             "serde_json",
         ],
     ),
-    room("e2e", "wharf-e2e", &["libtest-mimic", "nix", "serde_json"]),
+    room("e2e", "wharf-e2e", &["wharf-sys", "libtest-mimic", "nix", "serde_json"]),
     room("e2e/payload", "wharf-payload", &["wharf-sys", "nix", "serde_json"]),
     room("e2e/benchmark", "wharf-benchmark", &["nix", "serde_json"]),
     room("e2e/suites", "wharf-suites", &[]),

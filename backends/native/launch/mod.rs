@@ -26,6 +26,7 @@ pub(crate) use hold::Attached;
 pub(crate) use private::{Late, Private};
 
 use crate::draft::Judged;
+use crate::handover::Handover;
 use crate::{hooks, identity, start};
 use birth::Birth;
 use hold::Newborn;
@@ -37,12 +38,16 @@ use wharf_steps::{Failure, Phase, Slot};
 use wharf_sys::process::Ended;
 use wharf_sys::{CWD, Errno, fd, libc, namespace, process, signal, socket};
 
+/// The message is runc's word for a container's first process.
+const PIDFD_TO_SOCKET: &str = "send the init's pidfd to --pidfd-socket";
+
 /// Makes the container; a failure takes everything back.
 pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
     if judged.job.then_start {
         // From here on signals are for the payload, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
     }
+    let pidfd_socket = judged.job.pidfd_socket.map(|path| Handover::connect(path, PIDFD_TO_SOCKET)).transpose()?;
     let mut slots = Slots::new();
     slots.put(Slot::PROC, judged.proc.as_fd().as_raw_fd());
     let joined = open_namespaces(&judged, &mut slots)?;
@@ -77,6 +82,9 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         }
     };
     settle(&judged, &cgroup, &mut newborn, state.as_ref(), record)?;
+    if let Some(socket) = &pidfd_socket {
+        socket.send(b"standard", &newborn.pidfd)?;
+    }
     let init = identity::of(&judged.proc, newborn.pid, &newborn.pidfd)?;
     let host_mounts = judged.host_mounts.map(|mounts| mounts.made(&judged.rootfs)).transpose()?;
     let private = Private::new(&judged.container, host_mounts);
