@@ -108,6 +108,8 @@ fn lives(host: &Host, peer: &str) -> Outcome {
     ensure_eq!(parent, Some(std::process::id().to_string().as_str()), "the payload's parent");
     host.runtime.must(&["start", bundle.id()])?;
     ensure_eq!(state(host, &bundle)?["status"], "running");
+    ensure_eq!(host.runtime.must(&["ps", "--format", "json", bundle.id()])?, format!("[{pid}]\n"));
+    ensure!(host.runtime.must(&["ps", bundle.id()])?.contains(&format!(" {pid} ")), "ps does not show it");
     host.runtime.must(&["pause", bundle.id()])?;
     ensure_eq!(state(host, &bundle)?["status"], "paused");
     host.runtime.must(&["resume", bundle.id()])?;

@@ -32,6 +32,7 @@ mod pause;
 mod pid_file;
 mod pidfd_socket;
 mod process;
+mod ps;
 mod readonly_paths;
 mod resources_blkio;
 mod resources_cpu;
@@ -91,6 +92,7 @@ fn main() -> std::process::ExitCode {
         lifecycle::trials(),
         exit_codes::trials(),
         pause::trials(),
+        ps::trials(),
         list::trials(),
         pid_file::trials(),
         pidfd_socket::trials(),

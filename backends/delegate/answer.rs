@@ -23,6 +23,17 @@ pub(crate) fn parse(doing: &str, text: &[u8]) -> Result<Answer> {
     Ok(Answer { status, pid })
 }
 
+/// Reads the answer of `ps --format json`: a list of pids, or null where there is none.
+pub(crate) fn processes(doing: &str, text: &[u8]) -> Result<Vec<i32>> {
+    let pids: Option<Vec<i32>> = serde_json::from_slice(text).map_err(|error| {
+        let why = format!("its answer is no list of pids: {error}: {}", excerpt(text));
+        Error::new(Kind::System, doing).because(why)
+    })?;
+    let mut pids = pids.unwrap_or_default();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
 /// What kind of failure the words of runc, crun and their kin tell of.
 pub(crate) fn kind(words: &str) -> Kind {
     let words = words.to_ascii_lowercase();
@@ -71,6 +82,13 @@ mod tests {
             let error = parse("ask crun", text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("ask crun: ") && error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn a_list_of_pids_is_understood() {
+        assert_eq!(processes("ps", b"[7,3]\n").unwrap(), [3, 7]);
+        assert!(processes("ps", b"null").unwrap().is_empty());
+        assert!(processes("ps", b"PID\n3\n").unwrap_err().to_string().contains("no list of pids"));
     }
 
     #[test]

@@ -136,6 +136,16 @@ impl Backend for Delegate {
         self.say("resume", record, dir)
     }
 
+    fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>> {
+        let doing = format!("list the processes of container {} with {}", record.id, self.name);
+        let call = self.call(record, dir)?.args(["ps", "--format", "json", &record.id]);
+        let finished = call.capture(&doing, Some(self.answer_time))?;
+        if !finished.success {
+            return Err(finished.error(&doing));
+        }
+        answer::processes(&doing, &finished.stdout)
+    }
+
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         let root = state_root(dir)?;
         // Nothing of the container's name: `create` did not get so far, or an earlier delete did.

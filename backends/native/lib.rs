@@ -65,6 +65,10 @@ impl Backend for Native {
         freeze::resume(record)
     }
 
+    fn processes(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<Vec<i32>> {
+        status::processes(record)
+    }
+
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         remove::delete(record, dir)
     }

@@ -93,8 +93,29 @@ impl Scan {
         }
         let words = scan.verb.as_deref().and_then(table::verb);
         let mut ended = words.is_none();
-        for word in typed {
+        let mut operands = 0;
+        // Whether the word is the value of the option before it.
+        let mut is_value = false;
+        while let Some(word) = typed.next() {
             ended |= word == "--";
+            if let Some(words) = words.filter(|words| words.rest.is_some() && !ended) {
+                if is_value || !word.as_bytes().starts_with(b"-") || word == "-" {
+                    operands += usize::from(!std::mem::take(&mut is_value));
+                    scan.words.push(word);
+                    if operands == words.operands.len() {
+                        // What follows is not ours to understand.
+                        scan.words.push("--".into());
+                        let mut rest = typed.skip_while({
+                            let mut first = true;
+                            move |word| std::mem::take(&mut first) && word == "--"
+                        });
+                        scan.words.extend(&mut rest);
+                        break;
+                    }
+                    continue;
+                }
+                is_value = word.to_str().is_some_and(|text| words.takes_next(text));
+            }
             if ended {
                 scan.words.push(word);
             } else {
@@ -189,6 +210,10 @@ fn command(words: &Words) -> Command {
         .args_override_self(true)
         .args(words.opts.iter().flat_map(|opts| opts.iter()).map(arg))
         .args(operands)
+        .args(words.rest.iter().map(|rest| {
+            let many = Arg::new(rest.name).value_name(rest.name).required(rest.required).help(rest.help);
+            many.num_args(0..).value_parser(value_parser!(OsString)).allow_hyphen_values(true)
+        }))
 }
 
 fn arg(opt: &Opt) -> Arg {

@@ -1,5 +1,6 @@
 //! What was asked for: complete when made, never filled in later.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use wharf_core::{ContainerId, Level};
 
@@ -23,6 +24,7 @@ pub(crate) enum Action {
     Delete { id: ContainerId, force: bool },
     Pause { id: ContainerId },
     Resume { id: ContainerId },
+    Ps { id: ContainerId, format: ListFormat, options: Vec<OsString> },
     Run { create: Create, detach: bool, keep: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },

@@ -53,13 +53,8 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
         "delete" => Action::Delete { id: id(words)?, force: words.get_flag("force") },
         "pause" => Action::Pause { id: id(words)? },
         "resume" => Action::Resume { id: id(words)? },
-        "list" => Action::List {
-            format: match words.get_one::<String>("format").map(String::as_str) {
-                Some("json") => ListFormat::Json,
-                _ => ListFormat::Table,
-            },
-            quiet: words.get_flag("quiet"),
-        },
+        "ps" => Action::Ps { id: id(words)?, format: format(words), options: rest(words, "ps-options") },
+        "list" => Action::List { format: format(words), quiet: words.get_flag("quiet") },
         "spec" => Action::Spec {
             bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
             rootless: words.get_flag("rootless"),
@@ -84,6 +79,17 @@ fn create(words: &ArgMatches) -> Result<Create> {
 
 fn id(words: &ArgMatches) -> Result<ContainerId> {
     ContainerId::new(words.get_one::<String>("container-id").map_or("", String::as_str))
+}
+
+fn format(words: &ArgMatches) -> ListFormat {
+    match words.get_one::<String>("format").map(String::as_str) {
+        Some("json") => ListFormat::Json,
+        _ => ListFormat::Table,
+    }
+}
+
+fn rest(words: &ArgMatches, name: &str) -> Vec<OsString> {
+    words.get_many::<OsString>(name).unwrap_or_default().cloned().collect()
 }
 
 /// An empty path counts as not given: engines pass `--console-socket ""`.

@@ -18,6 +18,8 @@ pub(super) struct Words {
     pub(super) about: &'static str,
     pub(super) opts: &'static [&'static [Opt]],
     pub(super) operands: &'static [Operand],
+    /// What all words after the operands are, options or not.
+    pub(super) rest: Option<Operand>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,29 +96,49 @@ const RUN: &[Opt] = &[
 
 /// Every verb, in the order of help.
 pub(super) const VERBS: &[Words] = &[
-    Words { name: "create", about: "Make a container that waits to be started", opts: &[CREATE], operands: &[ID] },
-    Words { name: "start", about: "Let a created container run its process", opts: &[], operands: &[ID] },
-    Words { name: "state", about: "Print a container's state as JSON", opts: &[], operands: &[ID] },
+    Words {
+        name: "create",
+        about: "Make a container that waits to be started",
+        opts: &[CREATE],
+        operands: &[ID],
+        rest: None,
+    },
+    Words { name: "start", about: "Let a created container run its process", opts: &[], operands: &[ID], rest: None },
+    Words { name: "state", about: "Print a container's state as JSON", opts: &[], operands: &[ID], rest: None },
     Words {
         name: "kill",
         about: "Send a signal to a container's init process",
         opts: &[&[switch("all", Some('a'), "Signal every process of the container")]],
         operands: &[ID, SIGNAL],
+        rest: None,
     },
     Words {
         name: "delete",
         about: "Remove all that a stopped container holds",
         opts: &[&[switch("force", Some('f'), "Kill it first; succeed where there is none")]],
         operands: &[ID],
+        rest: None,
     },
     Words {
         name: "run",
         about: "Create and start a container, and wait for it",
         opts: &[CREATE, RUN],
         operands: &[ID],
+        rest: None,
     },
-    Words { name: "pause", about: "Stop every process of a container", opts: &[], operands: &[ID] },
-    Words { name: "resume", about: "Let a paused container go on", opts: &[], operands: &[ID] },
+    Words { name: "pause", about: "Stop every process of a container", opts: &[], operands: &[ID], rest: None },
+    Words { name: "resume", about: "Let a paused container go on", opts: &[], operands: &[ID], rest: None },
+    Words {
+        name: "ps",
+        about: "List the processes of a container",
+        opts: &[&[choice("format", Some('f'), "FORMAT", &["table", "json"], "Form of the list [default: table]")]],
+        operands: &[ID],
+        rest: Some(Operand {
+            name: "ps-options",
+            required: false,
+            help: "Options for ps(1), which makes the table then",
+        }),
+    },
     Words {
         name: "list",
         about: "List the containers below --root",
@@ -125,6 +147,7 @@ pub(super) const VERBS: &[Words] = &[
             switch("quiet", Some('q'), "Print only the ids"),
         ]],
         operands: &[],
+        rest: None,
     },
     Words {
         name: "spec",
@@ -134,12 +157,13 @@ pub(super) const VERBS: &[Words] = &[
             switch("rootless", None, "For a container of an ordinary user"),
         ]],
         operands: &[],
+        rest: None,
     },
-    Words { name: "features", about: "Print what wharf supports as JSON", opts: &[], operands: &[] },
+    Words { name: "features", about: "Print what wharf supports as JSON", opts: &[], operands: &[], rest: None },
 ];
 
 /// Verbs of other runtimes that are known and refused by name.
-pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "ps", "restore", "update"];
+pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "restore", "update"];
 
 pub(super) fn global(long: &str) -> Option<&'static Opt> {
     GLOBALS.iter().find(|opt| opt.long == long)
@@ -150,6 +174,18 @@ pub(super) fn verb(name: &str) -> Option<&'static Words> {
 }
 
 impl Words {
+    /// Whether the next word is the value of this option.
+    pub(super) fn takes_next(&self, word: &str) -> bool {
+        let mut opts = self.opts.iter().flat_map(|opts| opts.iter());
+        let found = match word.strip_prefix("--") {
+            Some(long) => opts.find(|opt| opt.long == long),
+            None => opts.find(|opt| {
+                opt.short.is_some_and(|short| word.strip_prefix('-') == Some(short.encode_utf8(&mut [0; 4])))
+            }),
+        };
+        found.is_some_and(|opt| opt.value.is_some())
+    }
+
     pub(super) fn opt(&self, long: &str) -> Option<&'static Opt> {
         self.opts.iter().flat_map(|opts| opts.iter()).find(|opt| opt.long == long)
     }

@@ -148,11 +148,31 @@ fn a_wrong_word_is_named_with_a_suggestion() {
 
 #[test]
 fn what_is_known_and_not_there_yet_is_refused_by_name() {
-    for line in ["exec c sh", "ps c", "--criu /usr/sbin/criu state c"] {
+    for line in ["exec c sh", "--criu /usr/sbin/criu state c"] {
         let error = error(line);
         assert_eq!(error.kind(), Kind::Unsupported, "{line}");
         assert!(error.to_string().ends_with("is not supported yet"), "{error}");
     }
+}
+
+#[test]
+fn what_follows_the_id_of_ps_is_handed_on_unread() {
+    for (line, id, rest, format) in [
+        ("ps c", "c", &[][..], ListFormat::Table),
+        ("ps c -ef", "c", &["-ef"][..], ListFormat::Table),
+        ("ps -f json c", "c", &[], ListFormat::Json),
+        ("ps --format json c -f --format json --help", "c", &["-f", "--format", "json", "--help"], ListFormat::Json),
+        ("ps c -- -e -- -f", "c", &["-e", "--", "-f"], ListFormat::Table),
+        ("ps --format=table c --log /l -v", "c", &["--log", "/l", "-v"], ListFormat::Table),
+        ("ps -- c aux", "c", &["aux"], ListFormat::Table),
+    ] {
+        let (log, asked) = typed(line);
+        let Ok(Asked::Request(request)) = asked else { panic!("{line}: {asked:?}") };
+        let Action::Ps { id: found, format: form, options } = request.action else { panic!("{line}") };
+        assert_eq!((found.as_str(), form, log.file), (id, format, None), "{line}");
+        assert_eq!(options, rest, "{line}");
+    }
+    assert!(error("ps --format json").to_string().contains("missing"));
 }
 
 #[test]

@@ -93,6 +93,9 @@ pub trait Backend {
     /// Lets the processes of a paused container go on.
     fn resume(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
 
+    /// Every process of the container, by its pid here, in order of the numbers.
+    fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>>;
+
     /// Ends every process of the container, whatever its status, and removes all that `create` made except the state
     /// directory. Collects errors and goes on.
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;

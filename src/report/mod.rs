@@ -2,12 +2,14 @@
 
 mod features;
 mod log;
+mod ps;
 mod spec;
 mod state;
 mod time;
 
 pub(crate) use features::features;
 pub(crate) use log::Log;
+pub(crate) use ps::{of_pids, pids, processes};
 pub(crate) use spec::spec;
 pub(crate) use state::{Row, owner, state, table};
 pub(crate) use time::now;

@@ -3,6 +3,7 @@
 pub mod arena;
 pub mod bpf;
 pub mod cgroup_fs;
+pub mod clock;
 pub mod credentials;
 pub mod dir;
 pub mod fd;

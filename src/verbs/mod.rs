@@ -7,6 +7,7 @@ mod kill;
 mod list;
 mod pause;
 mod pid_file;
+mod ps;
 mod resume;
 mod run;
 mod spec;
@@ -32,6 +33,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Delete { id, force } => delete::delete(root, id, *force, log),
         Action::Pause { id } => pause::pause(root, id),
         Action::Resume { id } => resume::resume(root, id),
+        Action::Ps { id, format, options } => ps::ps(root, id, *format, options),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
         Action::Features => features::features(),

@@ -78,7 +78,7 @@ const ROOMS: &[Room] = &[
     module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
     module("src/route", &["wharf-core"]),
     module("src/cli", &["wharf-core", "clap", "serde", "serde_json"]),
-    module("src/report", &["wharf-core", "oci-spec", "serde", "serde_json"]),
+    module("src/report", &["wharf-core", "wharf-sys", "oci-spec", "serde", "serde_json"]),
     module(
         "src/verbs",
         &[
