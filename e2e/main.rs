@@ -48,6 +48,7 @@ mod seccomp;
 mod specification;
 mod stale_state;
 mod sysctl;
+mod terminal;
 mod user;
 mod user_namespace;
 
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
         domainname::trials(),
         annotations::trials(),
         inherited::trials(),
+        terminal::trials(),
         mount_types::trials(),
         mount_options::trials(),
         mount_targets::trials(),

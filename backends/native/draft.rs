@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use wharf_cgroup::{Layout, Wanted};
-use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Result};
+use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Result, Terminal};
 use wharf_plan::{CgroupMount, Container, Facts, Rlimit};
 use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
@@ -24,12 +24,14 @@ pub(crate) struct Judged<'a> {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) hooks: Hooks,
+    pub(crate) terminal: Terminal<'a>,
     pub(crate) rootfs: String,
 }
 
 impl<'a> Judged<'a> {
     pub(crate) fn new(native: &'a Native, job: Job<'a>) -> Result<Self> {
         refuse(&job)?;
+        let terminal = job.terminal()?;
         let spec = &job.bundle.spec;
         let proc = open_proc()?;
         let uid = credentials::effective_uid();
@@ -59,6 +61,7 @@ impl<'a> Judged<'a> {
             rlimits: process.map(wharf_plan::rlimits).transpose()?.unwrap_or_default(),
             oom_score_adj: process.and_then(|process| process.oom_score_adj()),
             hooks: Hooks::new(spec)?,
+            terminal,
             rootfs: facts.rootfs,
         })
     }
@@ -72,9 +75,6 @@ pub(crate) fn open_proc() -> Result<Procfs> {
 
 fn refuse(job: &Job<'_>) -> Result<()> {
     let no = |flag: &str| Err(Error::unsupported(flag).because("is not supported yet"));
-    if job.console_socket.is_some() {
-        return no("--console-socket");
-    }
     if let Some(number) = (3..job.preserve_fds.saturating_add(3)).find(|number| !fd::is_inherited(*number)) {
         return Err(Error::new(Kind::Usage, format!("--preserve-fds {}", job.preserve_fds))
             .because(format!("the caller has not handed on descriptor {number}")));

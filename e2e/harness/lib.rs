@@ -17,6 +17,7 @@ mod mounted;
 mod receiver;
 mod report;
 mod runtime;
+mod screen;
 mod trial;
 
 pub use bundle::Bundle;
@@ -27,6 +28,7 @@ pub use mounted::Mounted;
 pub use receiver::{Received, Receiver};
 pub use report::{Ran, Report};
 pub use runtime::{Finished, Runtime};
+pub use screen::{ConsoleSocket, Screen};
 pub use serde_json::{Value, json};
 pub use trial::{Feature, Outcome, Stop, main};
 

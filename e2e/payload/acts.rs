@@ -143,7 +143,7 @@ fn spawn(words: &[&str]) -> Found {
     }))
 }
 
-fn own_path() -> String {
+pub(crate) fn own_path() -> String {
     std::env::args().next().unwrap_or_else(|| "/bin/payload".to_owned())
 }
 

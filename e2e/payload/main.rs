@@ -7,6 +7,7 @@
 mod acts;
 mod files;
 mod report;
+mod terminal;
 
 use serde_json::{Value, json};
 use std::io::Write;
@@ -75,7 +76,7 @@ fn say(line: &Value) {
 fn perform(verb: &str, args: &[&str]) -> Found {
     match verb {
         "report" => Ok(report::everything()),
-        _ => match files::perform(verb, args) {
+        _ => match files::perform(verb, args).or_else(|| terminal::perform(verb, args)) {
             Some(found) => found,
             None => acts::perform(verb, args),
         },

@@ -8,7 +8,7 @@
 //! Hold::release         the payload outlives us, waiting for `start`
 //! ```
 
-use crate::{Bundle, CgroupPaths, ContainerId, Error, Kind, Process, Record, Result, Status};
+use crate::{Bundle, CgroupPaths, ContainerId, Error, Kind, Process, Record, Result, Status, Terminal};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -35,6 +35,8 @@ pub struct Job<'a> {
     pub log: Option<Log<'a>>,
     /// The caller starts the container next (`run`): `Draft::create` must return, in every backend.
     pub then_start: bool,
+    /// The caller then waits for the payload's end.
+    pub foreground: bool,
 }
 
 /// `--log` and `--log-format`.
@@ -59,7 +61,14 @@ impl<'a> Job<'a> {
             systemd_cgroup: false,
             log: None,
             then_start: false,
+            foreground: false,
         }
+    }
+
+    /// Where the master end of the payload's terminal goes.
+    pub fn terminal(&self) -> Result<Terminal<'a>> {
+        let wanted = self.bundle.spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false));
+        Terminal::judge(wanted, self.console_socket, self.foreground).map_err(|error| error.at("process/terminal"))
     }
 }
 

@@ -8,6 +8,7 @@ mod id;
 mod level;
 mod lifecycle;
 mod record;
+mod terminal;
 
 pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupported, Warnings};
 pub use bundle::Bundle;
@@ -16,3 +17,4 @@ pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
 pub use record::{CgroupPaths, HierarchyPath, HookEntry, Process, RECORD_VERSION, Record};
+pub use terminal::Terminal;

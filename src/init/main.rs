@@ -10,6 +10,7 @@ mod become_payload;
 mod mount;
 mod perform;
 mod target;
+mod terminal;
 
 use std::ffi::{c_char, c_int};
 

@@ -97,6 +97,7 @@ pub(crate) fn detached(init: &mut Init<'_>, step: Step) -> Done {
         propagation,
         copy_up,
         plain,
+        slot,
     } = step
     else {
         unreachable!("called for MountDetached alone");
@@ -123,7 +124,11 @@ pub(crate) fn detached(init: &mut Init<'_>, step: Step) -> Done {
         tree::copy(&place, &tree)?;
     }
     configure(&tree, (attributes & !first, 0), (recursive_set, recursive_clear), propagation)?;
-    Ok(mount::attach(&tree, &place)?)
+    mount::attach(&tree, &place)?;
+    if slot != Slot::NONE {
+        init.fill(slot, tree);
+    }
+    Ok(())
 }
 
 pub(crate) fn enter_root(init: &Init<'_>, step: Step) -> Done {

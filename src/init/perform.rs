@@ -1,7 +1,7 @@
 //! The loop over the steps, and the words with the parent.
 
 use crate::become_payload::{self, Payload};
-use crate::{mount, target};
+use crate::{mount, target, terminal};
 use std::ffi::CStr;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use wharf_steps::facts::hook_end;
@@ -35,6 +35,7 @@ pub(crate) struct Init<'a> {
     listener: Fd,
     pub(crate) payload: Payload,
     pub(crate) masks: mount::Masks,
+    pub(crate) terminal: Option<terminal::Pair>,
 }
 
 /// The arguments are the plan's descriptor, and how many descriptors from 3 on are the payload's. Never returns.
@@ -51,7 +52,8 @@ pub(crate) fn main(arguments: &[&CStr]) -> ! {
     fd::close(Fd(number));
     let slots = plan.slots();
     let listener = Fd(slots[Slot::PARENT.0 as usize]);
-    let mut init = Init { plan, slots, listener, payload: Payload::default(), masks: mount::Masks::default() };
+    let (payload, masks) = (Payload::default(), mount::Masks::default());
+    let mut init = Init { plan, slots, listener, payload, masks, terminal: None };
     init.run()
 }
 
@@ -117,14 +119,21 @@ impl<'a> Init<'a> {
         Fd(number)
     }
 
+    pub(crate) fn close(&mut self, slot: Slot) {
+        let number = std::mem::replace(&mut self.slots[usize::from(slot.0)], -1);
+        if number != -1 {
+            fd::close(Fd(number));
+        }
+    }
+
     /// Closes what shows the host: nothing in the container may be reached by way of it (CVE-2024-21626).
     pub(crate) fn close_host(&mut self) {
         for index in 0..Slot::COUNT {
             let slot = Slot(index as u8);
-            let kept = [Slot::PARENT, Slot::START, Slot::STATE, Slot::ROOT, Slot::DEV].contains(&slot);
-            if !kept && self.slots[index] != -1 {
-                fd::close(Fd(self.slots[index]));
-                self.slots[index] = -1;
+            let kept = [Slot::PARENT, Slot::START, Slot::STATE, Slot::ROOT, Slot::DEV, Slot::CONSOLE];
+            let kept = kept.contains(&slot);
+            if !kept {
+                self.close(slot);
             }
         }
     }
@@ -249,6 +258,12 @@ impl<'a> Init<'a> {
                     credentials::raise_ambient(capability)?;
                 }
             }
+            Step::OpenTerminal { slot, path, rows, columns } => {
+                terminal::open(self, slot, plan.text(path), (rows, columns))?;
+            }
+            Step::BindTerminal { directory, name } => terminal::bind(self, plan.text(directory), plan.text(name))?,
+            Step::SendTerminal {} => terminal::send(self)?,
+            Step::TakeTerminal { uid } => terminal::take(self, uid)?,
             Step::Exec { arguments, environment } => become_payload::exec(self, arguments, environment)?,
         }
         Ok(())

@@ -3,7 +3,7 @@
 use crate::builder::Plan;
 use crate::options;
 use wharf_core::{Error, Kind};
-use wharf_steps::facts::{OUTSIDE, executable, hook_end};
+use wharf_steps::facts::{NO_DEVPTS, OUTSIDE, executable, hook_end};
 use wharf_steps::{Failure, Slot, Step};
 
 impl Plan {
@@ -20,6 +20,9 @@ impl Plan {
             Step::WorkingDirectory { path, .. } if failure.facts == OUTSIDE => {
                 Error::invalid(format!("working directory {}", self.text(*path)))
                     .because("is outside the container's root")
+            }
+            Step::OpenTerminal { path, .. } if failure.facts == NO_DEVPTS => {
+                Error::invalid(self.describe(*step)).because(format!("there is no devpts on {}", self.text(*path)))
             }
             _ => Error::system(self.describe(*step), failure.errno),
         };
@@ -98,6 +101,12 @@ impl Plan {
             Step::Uid { uid } => format!("become user {uid}"),
             Step::Capabilities { .. } => "set capabilities".to_owned(),
             Step::Ambient { .. } => "raise ambient capabilities".to_owned(),
+            Step::OpenTerminal { path, .. } => format!("make a terminal in {}", text(path)),
+            Step::BindTerminal { directory, name } => {
+                format!("mount the terminal on {}/{}", text(directory), text(name))
+            }
+            Step::SendTerminal {} => "send the terminal to the console socket".to_owned(),
+            Step::TakeTerminal { .. } => "take the terminal".to_owned(),
             Step::Exec { arguments, .. } => {
                 format!("exec {}", self.list(arguments).first().map_or("", String::as_str))
             }

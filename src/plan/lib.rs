@@ -18,6 +18,7 @@ mod rlimits;
 mod schedule;
 pub mod seccomp;
 mod sysctl;
+mod terminal;
 
 pub use builder::{Builder, Plan};
 pub use describe::{command, hook};
@@ -49,8 +50,12 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     let mut plan = Builder::new();
     namespaces::enter(&namespaces, &mut plan)?;
     mounts::root(spec, facts, own_mounts, &mut plan)?;
-    if mounts::all(spec, facts, &namespaces, &mut notes, &mut plan)?.own_dev {
+    let terminal = terminal::judge(spec, &mut plan)?;
+    if mounts::all(spec, facts, &namespaces, terminal.as_ref(), &mut notes, &mut plan)?.own_dev {
         devices::all(spec, facts, &namespaces, &mut plan)?;
+    }
+    if let Some(terminal) = &terminal {
+        terminal.open(&mut plan)?;
     }
     namespaces::configure(spec, &namespaces, &mut plan)?;
     sysctl::all(spec, &namespaces, &mut plan)?;
@@ -60,6 +65,9 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     hooks::create_container(spec, &mut plan)?;
     mounts::enter_root(spec, facts, own_mounts, &mut plan)?;
     masks::all(spec, &mut plan)?;
+    if let Some(terminal) = &terminal {
+        terminal.bind(&mut plan)?;
+    }
     process::prepare(spec, facts, &namespaces, &mut plan)?;
     plan.sync(Phase::Ready);
     plan.wait_start();

@@ -3,6 +3,7 @@
 use crate::facts::CgroupMount;
 use crate::namespaces::{NEWCGROUP, Namespaces};
 use crate::options::{self, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, Options};
+use crate::terminal::Terminal;
 use crate::{Builder, Facts, Note, required};
 use oci_spec::runtime::{Mount, Spec};
 use wharf_core::{Error, Result};
@@ -92,6 +93,7 @@ pub(crate) fn all(
     spec: &Spec,
     facts: &Facts,
     namespaces: &Namespaces,
+    terminal: Option<&Terminal>,
     notes: &mut Vec<Note>,
     plan: &mut Builder,
 ) -> Result<Summary> {
@@ -133,7 +135,10 @@ pub(crate) fn all(
         } else {
             match mount.typ().as_deref() {
                 Some("cgroup" | "cgroup2") => cgroup(&options, facts, namespaces, target, destination, &pointer, plan)?,
-                Some(kind) if !kind.is_empty() => filesystem(mount, kind, &options, target, &pointer, plan)?,
+                Some(kind) if !kind.is_empty() => {
+                    let slot = terminal.map_or(Slot::NONE, |terminal| terminal.slot(index));
+                    filesystem(mount, kind, &options, target, slot, &pointer, plan)?;
+                }
                 _ => return Err(Error::invalid("a mount without a type").at(format!("{pointer}/type"))),
             }
         }
@@ -178,6 +183,7 @@ fn filesystem(
     kind: &str,
     options: &Options,
     target: Text,
+    slot: Slot,
     pointer: &str,
     plan: &mut Builder,
 ) -> Result<()> {
@@ -189,7 +195,7 @@ fn filesystem(
     let plain = matches!(kind, "proc" | "sysfs");
     let data: Vec<&str> = options.data.iter().map(String::as_str).collect();
     let kind = plan.text(kind, pointer)?;
-    if options.is_simple() {
+    if options.is_simple() && slot == Slot::NONE {
         let data = plan.text(data.join(","), pointer)?;
         plan.step(Step::MountFilesystem { target, kind, source, flags: options.flags, data, plain }, pointer);
         return Ok(());
@@ -209,6 +215,7 @@ fn filesystem(
         propagation: options.propagation,
         copy_up: options.copy_up,
         plain,
+        slot,
     };
     plan.step(step, pointer);
     Ok(())

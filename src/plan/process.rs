@@ -1,7 +1,7 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
 use crate::namespaces::Namespaces;
-use crate::{Builder, Facts, Note, capabilities, mounts, required, rlimits, schedule, seccomp};
+use crate::{Builder, Facts, Note, capabilities, mounts, required, rlimits, schedule, seccomp, terminal};
 use oci_spec::runtime::{Process, Spec};
 use wharf_core::{Error, Result};
 use wharf_steps::{List, Step};
@@ -92,6 +92,9 @@ pub(crate) fn prepare(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan:
         plan.step(Step::Umask { mask }, "process/user/umask");
     } else {
         plan.step(Step::Umask { mask: 0o022 }, "process/user/umask");
+    }
+    if process.terminal().unwrap_or(false) {
+        terminal::take(uid, plan);
     }
     Ok(())
 }

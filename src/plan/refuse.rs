@@ -55,9 +55,6 @@ pub(crate) fn platform(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Res
         if process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()) {
             return no("selinuxLabel", yet, "process/selinuxLabel");
         }
-        if process.terminal().unwrap_or(false) {
-            return no("terminal", yet, "process/terminal");
-        }
     }
     Ok(())
 }

@@ -3,6 +3,9 @@
 /// Fact of a working directory that the kernel says is not reachable from the root (CVE-2024-21626).
 pub const OUTSIDE: u32 = 1;
 
+/// Fact of a place for terminals where no devpts is.
+pub const NO_DEVPTS: u32 = 1;
+
 /// Facts of an executable: its mode in the low half.
 pub mod executable {
     /// Nothing of that name was found in any directory of PATH.

@@ -37,8 +37,10 @@ impl Slot {
     pub const PROC: Slot = Slot(4);
     /// The opened /dev of the container.
     pub const DEV: Slot = Slot(5);
+    /// The socket that gets the master end of the payload's terminal.
+    pub const CONSOLE: Slot = Slot(6);
     /// First slot that the planner gives away.
-    pub const FREE: u8 = 6;
+    pub const FREE: u8 = 7;
     /// How many slots there are.
     pub const COUNT: usize = 64;
 }
@@ -166,8 +168,9 @@ steps! {
     10 OpenRoot { path: Text, private: bool }
     /// mount(2) of a file system on a directory of the root; `plain` forbids symbolic links on the way (CVE-2019-19921).
     11 MountFilesystem { target: Text, kind: Text, source: Text, flags: u64, data: Text, plain: bool }
-    /// The same by way of a detached mount, for what mount(2) cannot do in one call.
-    12 MountDetached { target: Text, kind: Text, source: Text, options: List, attributes: u64, recursive_set: u64, recursive_clear: u64, propagation: u64, copy_up: bool, plain: bool }
+    /// The same by way of a detached mount, for what mount(2) cannot do in one call, and for one that stays open in
+    /// `slot`.
+    12 MountDetached { target: Text, kind: Text, source: Text, options: List, attributes: u64, recursive_set: u64, recursive_clear: u64, propagation: u64, copy_up: bool, plain: bool, slot: Slot }
     /// Attaches a copy of a host directory or file; from `slot`, where one is given.
     13 Bind { target: Text, source: Text, slot: Slot, recursive: bool, set: u64, clear: u64, recursive_set: u64, recursive_clear: u64, propagation: u64 }
     /// Changes a mount that is there already.
@@ -227,6 +230,16 @@ steps! {
     47 OpenNull {}
     /// Becomes the payload.
     48 Exec { arguments: List, environment: List }
+    /// Makes a terminal in the devpts whose root is in `slot`, or else at `path` of the root. Its size stays as it is
+    /// where `rows` or `columns` is 0.
+    49 OpenTerminal { slot: Slot, path: Text, rows: u32, columns: u32 }
+    /// Attaches the terminal on the file `name` of the root's directory `directory`; the file is made where it is
+    /// missing, and is no link.
+    50 BindTerminal { directory: Text, name: Text }
+    /// Sends the terminal's master end to the socket in the slot `CONSOLE`, and keeps none.
+    51 SendTerminal {}
+    /// Makes the terminal the user's, the session's, and what the descriptors 0, 1 and 2 are.
+    52 TakeTerminal { uid: u32 }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::step::{Bytes, List, Slot, Step, Text};
 use std::ffi::CStr;
 
 /// Version of the form above.
-const WIRE_VERSION: u8 = 1;
+const WIRE_VERSION: u8 = 2;
 const MAGIC: &[u8; 9] = b"wharfplan";
 const HEADER: usize = MAGIC.len() + 1 + 4 * Slot::COUNT + 8;
 

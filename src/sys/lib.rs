@@ -16,6 +16,7 @@ pub mod procfs;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;
 pub mod tree;
 
 pub use fd::{CWD, Fd};

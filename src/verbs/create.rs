@@ -18,7 +18,17 @@ use std::path::Path;
 use wharf_core::{Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result};
 
 pub(super) fn create(request: &Request, asked: &cli::Create, options: &LogOptions, log: &Log) -> Result<()> {
-    make(request, asked, options, log, false).map(drop)
+    make(request, asked, options, log, Then::Leave).map(drop)
+}
+
+/// What the caller does with a created container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    Leave,
+    /// `run --detach`
+    Start,
+    /// `run`
+    StartAndWait,
 }
 
 /// Leaves the container's lock with the caller; a failure leaves nothing behind.
@@ -27,7 +37,7 @@ pub(super) fn make(
     asked: &cli::Create,
     options: &LogOptions,
     log: &Log,
-    then_start: bool,
+    then: Then,
 ) -> Result<Found> {
     let bundle = Bundle::open(&asked.bundle)?;
     let route = route::choose(request.backend.as_deref())?;
@@ -42,7 +52,8 @@ pub(super) fn make(
         no_new_keyring: asked.no_new_keyring,
         systemd_cgroup: request.systemd_cgroup,
         log: options.file.as_deref().map(|file| wharf_core::Log { file, json: options.json }),
-        then_start,
+        then_start: then != Then::Leave,
+        foreground: then == Then::StartAndWait,
         ..Job::new(&asked.id, &bundle)
     });
     // Engines match the words for an id that is taken; what else is wrong then comes of that.

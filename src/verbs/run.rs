@@ -1,6 +1,7 @@
 //! `run`: create, start and, in the foreground, wait and delete.
 
-use super::{create, no_such};
+use super::create::{self, Then};
+use super::no_such;
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
 use wharf_core::{Kind, Result, Verb};
@@ -15,7 +16,8 @@ pub(super) fn run(
     keep: bool,
 ) -> Result<i32> {
     let id = &asked.id;
-    let found = create::make(request, asked, options, log, true)?;
+    let then = if detach { Then::Start } else { Then::StartAndWait };
+    let found = create::make(request, asked, options, log, then)?;
     match found.backend.start(&found.record, found.entry.dir()) {
         Ok(warnings) => warnings.iter().for_each(|warning| log.warn(|| warning.to_string())),
         Err(error) => {

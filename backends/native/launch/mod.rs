@@ -30,9 +30,10 @@ use crate::handover::Handover;
 use crate::{hooks, identity, start};
 use birth::Birth;
 use hold::Newborn;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Cgroup;
-use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor};
+use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor, Terminal};
 use wharf_plan::Born;
 use wharf_steps::{Failure, Phase, Slot};
 use wharf_sys::process::Ended;
@@ -58,6 +59,10 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     if let Some(listener) = &listener {
         slots.put(Slot::START, listener.as_raw_fd());
     }
+    let console = console(&judged)?;
+    if let Some(console) = &console {
+        slots.put(Slot::CONSOLE, console.as_raw_fd());
+    }
     let state = judged.hooks.inside.then(|| hooks::state_file(b"")).transpose()?;
     if let Some(state) = &state {
         slots.put(Slot::STATE, state.as_raw_fd());
@@ -73,7 +78,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         preserved: judged.job.preserve_fds,
     };
     let born = birth.give(&cgroup);
-    drop((theirs, listener, plan, sealed, joined));
+    drop((theirs, listener, console, plan, sealed, joined));
     let mut newborn = match born {
         Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
         Err(errno) => {
@@ -136,6 +141,24 @@ fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<OwnedFd
         slots.put(join.slot, file.as_raw_fd());
     }
     Ok(opened)
+}
+
+/// The socket that the init sends the terminal to.
+fn console(judged: &Judged<'_>) -> Result<Option<OwnedFd>> {
+    match judged.terminal {
+        Terminal::None => Ok(None),
+        Terminal::Socket(path) => {
+            let failed =
+                |errno: Errno| Error::system(format!("connect to console socket {}", path.display()), errno as i32);
+            let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| failed(Errno::EINVAL))?;
+            let socket = socket::stream().map_err(failed)?;
+            socket::connect(&socket, &name).map_err(failed)?;
+            Ok(Some(socket))
+        }
+        Terminal::Foreground => Err(Error::unsupported("a terminal in the foreground")
+            .because("is not supported yet")
+            .at("process/terminal")),
+    }
 }
 
 fn start_socket(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
