@@ -2,7 +2,7 @@
 
 use crate::start::inside;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use wharf_core::{Error, Result};
@@ -27,6 +27,11 @@ impl Handover {
             Ok(socket) => Ok(Handover { socket, doing }),
             Err(errno) => Err(Error::system(doing, errno as i32)),
         }
+    }
+
+    /// For an init that sends by itself.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// One message, with the descriptor in it as SCM_RIGHTS (unix(7)).

@@ -30,7 +30,6 @@ use crate::handover::Handover;
 use crate::{hooks, identity, start};
 use birth::Birth;
 use hold::Newborn;
-use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Cgroup;
 use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor, Terminal};
@@ -41,6 +40,8 @@ use wharf_sys::{CWD, Errno, fd, libc, namespace, process, signal, socket};
 
 /// The message is runc's word for a container's first process.
 const PIDFD_TO_SOCKET: &str = "send the init's pidfd to --pidfd-socket";
+
+const TERMINAL_TO_SOCKET: &str = "send the terminal to --console-socket";
 
 /// Makes the container; a failure takes everything back.
 pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
@@ -61,7 +62,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     }
     let console = console(&judged)?;
     if let Some(console) = &console {
-        slots.put(Slot::CONSOLE, console.as_raw_fd());
+        slots.put(Slot::CONSOLE, console.as_fd().as_raw_fd());
     }
     let state = judged.hooks.inside.then(|| hooks::state_file(b"")).transpose()?;
     if let Some(state) = &state {
@@ -144,17 +145,10 @@ fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<OwnedFd
 }
 
 /// The socket that the init sends the terminal to.
-fn console(judged: &Judged<'_>) -> Result<Option<OwnedFd>> {
+fn console(judged: &Judged<'_>) -> Result<Option<Handover>> {
     match judged.terminal {
         Terminal::None => Ok(None),
-        Terminal::Socket(path) => {
-            let failed =
-                |errno: Errno| Error::system(format!("connect to console socket {}", path.display()), errno as i32);
-            let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| failed(Errno::EINVAL))?;
-            let socket = socket::stream().map_err(failed)?;
-            socket::connect(&socket, &name).map_err(failed)?;
-            Ok(Some(socket))
-        }
+        Terminal::Socket(path) => Handover::connect(path, TERMINAL_TO_SOCKET).map(Some),
         Terminal::Foreground => Err(Error::unsupported("a terminal in the foreground")
             .because("is not supported yet")
             .at("process/terminal")),
