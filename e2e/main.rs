@@ -19,6 +19,7 @@ mod inherited;
 mod leak_check;
 mod lifecycle;
 mod list;
+mod listen_fds;
 mod log_format;
 mod masked_paths;
 mod mount_options;
@@ -26,6 +27,7 @@ mod mount_targets;
 mod mount_types;
 mod namespaces;
 mod no_new_privileges;
+mod notify_socket;
 mod oom_score_adj;
 mod parallel;
 mod pause;
@@ -66,6 +68,7 @@ fn main() -> std::process::ExitCode {
         annotations::trials(),
         inherited::trials(),
         terminal::trials(),
+        listen_fds::trials(),
         mount_types::trials(),
         mount_options::trials(),
         mount_targets::trials(),
@@ -98,6 +101,7 @@ fn main() -> std::process::ExitCode {
         list::trials(),
         pid_file::trials(),
         pidfd_socket::trials(),
+        notify_socket::trials(),
         log_format::trials(),
         exec_failures::trials(),
         stale_state::trials(),

@@ -1,13 +1,13 @@
 //! Judges a job: the plan, the cgroup, the hooks. Touches nothing.
 
 use crate::host_mounts::HostMounts;
-use crate::{Native, hooks::Hooks, launch};
+use crate::{Native, activation, hooks::Hooks, launch, notify};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use wharf_cgroup::{Layout, Wanted};
 use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Result, Terminal};
-use wharf_plan::{CgroupMount, Container, Facts, Rlimit};
+use wharf_plan::{CgroupMount, Container, Facts, Listen, Rlimit};
 use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
 /// A job of which everything is decided.
@@ -21,6 +21,10 @@ pub(crate) struct Judged<'a> {
     pub(crate) expected: CgroupPaths,
     /// Where the container has no mount namespace.
     pub(crate) host_mounts: Option<HostMounts>,
+    /// How many of the caller's descriptors, from 3 on, are the payload's.
+    pub(crate) preserved: u32,
+    /// The payload gets a socket for sd_notify(3).
+    pub(crate) notify: bool,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) hooks: Hooks,
@@ -30,6 +34,8 @@ pub(crate) struct Judged<'a> {
 
 impl<'a> Judged<'a> {
     pub(crate) fn new(native: &'a Native, job: Job<'a>) -> Result<Self> {
+        let listen = activation::listen()?;
+        let preserved = preserved(&job, listen.as_ref())?;
         refuse(&job)?;
         let terminal = job.terminal()?;
         let spec = &job.bundle.spec;
@@ -45,7 +51,8 @@ impl<'a> Judged<'a> {
         };
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let cgroup = Wanted::new(Layout::detect()?, cgroups_path, job.id, resources, uid != 0)?;
-        let facts = facts(&job, &proc, &cgroup, uid)?;
+        let mut facts = facts(&job, &proc, &cgroup, uid)?;
+        facts.listen = listen;
         let container = wharf_plan::container(spec, &facts)?;
         let process = spec.process().as_ref();
         let on_host = !container.namespaces.has_mounts();
@@ -58,6 +65,8 @@ impl<'a> Judged<'a> {
             expected: cgroup.expected()?,
             host_mounts,
             cgroup,
+            preserved,
+            notify: facts.notify.is_some(),
             rlimits: process.map(wharf_plan::rlimits).transpose()?.unwrap_or_default(),
             oom_score_adj: process.and_then(|process| process.oom_score_adj()),
             hooks: Hooks::new(spec)?,
@@ -73,12 +82,24 @@ pub(crate) fn open_proc() -> Result<Procfs> {
     })
 }
 
+/// Those of `LISTEN_FDS` come first, then those of `--preserve-fds`, as with runc.
+fn preserved(job: &Job<'_>, listen: Option<&Listen>) -> Result<u32> {
+    let listened = listen.map_or(0, |listen| listen.fds);
+    let all = listened.saturating_add(job.preserve_fds);
+    match (3..all.saturating_add(3)).find(|number| !fd::is_inherited(*number)) {
+        None => Ok(all),
+        Some(number) => {
+            let asked = match number - 3 < listened {
+                true => format!("LISTEN_FDS={listened}"),
+                false => format!("--preserve-fds {}", job.preserve_fds),
+            };
+            Err(Error::new(Kind::Usage, asked).because(format!("the caller has not handed on descriptor {number}")))
+        }
+    }
+}
+
 fn refuse(job: &Job<'_>) -> Result<()> {
     let no = |flag: &str| Err(Error::unsupported(flag).because("is not supported yet"));
-    if let Some(number) = (3..job.preserve_fds.saturating_add(3)).find(|number| !fd::is_inherited(*number)) {
-        return Err(Error::new(Kind::Usage, format!("--preserve-fds {}", job.preserve_fds))
-            .because(format!("the caller has not handed on descriptor {number}")));
-    }
     if job.systemd_cgroup {
         return no("--systemd-cgroup");
     }
@@ -125,6 +146,11 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         selinux: labelled && Path::new("/sys/fs/selinux/enforce").exists(),
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
+        listen: None,
+        notify: match notify::is_wanted(spec) {
+            true => Some(text(job.state_dir.join(notify::DIRECTORY_NAME))?),
+            false => None,
+        },
         cgroup: mounts.collect(),
     })
 }

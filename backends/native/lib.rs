@@ -1,6 +1,7 @@
 //! The native backend: namespaces and cgroups of this host, by wharf's own hand.
 #![forbid(unsafe_code)]
 
+mod activation;
 mod draft;
 mod freeze;
 mod handover;
@@ -8,6 +9,7 @@ mod hooks;
 mod host_mounts;
 mod identity;
 mod launch;
+mod notify;
 mod remove;
 mod signal;
 mod start;
@@ -15,6 +17,7 @@ mod status;
 mod wait;
 
 use launch::Attached;
+use notify::Relay;
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -28,6 +31,8 @@ pub const NAME: &str = "native";
 pub struct Native {
     /// The container that this process made and is about to start (`run`).
     attached: Rc<RefCell<Option<Attached>>>,
+    /// Where the payload tells that it is ready, between its start and that.
+    relay: RefCell<Option<Relay>>,
 }
 
 impl Native {
@@ -50,7 +55,18 @@ impl Backend for Native {
     }
 
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
-        start::start(self.attached.take(), record, dir)
+        let attached = self.attached.take();
+        if attached.is_none() {
+            self.relay.replace(Relay::open(dir)?);
+        }
+        start::start(attached, record, dir)
+    }
+
+    fn await_ready(&self, record: &Record) -> Result<()> {
+        match self.relay.take() {
+            Some(relay) => relay.until_ready(record),
+            None => Ok(()),
+        }
     }
 
     fn kill(&self, record: &Record, _dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
@@ -74,6 +90,6 @@ impl Backend for Native {
     }
 
     fn wait(&self, record: &Record) -> Result<i32> {
-        wait::wait(record)
+        wait::wait(record, self.relay.take())
     }
 }

@@ -1,15 +1,27 @@
 //! The foreground of `run`: passes signals on and waits for the payload's end.
 
+use crate::notify::Relay;
+use std::os::fd::{AsFd, OwnedFd};
 use wharf_core::{Error, Record, Result};
 use wharf_sys::{Errno, libc, process, signal};
 
+/// The payload's words for sd_notify, and what tells of signals while one waits for both.
+struct Spoken {
+    relay: Relay,
+    signals: OwnedFd,
+}
+
 /// The signals were blocked before the payload was born, so none is lost.
-pub(crate) fn wait(record: &Record) -> Result<i32> {
+pub(crate) fn wait(record: &Record, relay: Option<Relay>) -> Result<i32> {
     let failed = |errno: Errno| Error::system(format!("wait for container {}", record.id), errno as i32);
     let Some(init) = &record.init else { return Err(failed(Errno::ECHILD)) };
     let pidfd = match process::pidfd(init.pid) {
         Err(errno) => return Err(failed(errno)),
         Ok(pidfd) => pidfd,
+    };
+    let spoken = match relay {
+        Some(relay) => Some(Spoken { relay, signals: signal::descriptor().map_err(failed)? }),
+        None => None,
     };
     loop {
         // Orphans of a container without its own pid namespace may be ours too.
@@ -18,7 +30,20 @@ pub(crate) fn wait(record: &Record) -> Result<i32> {
             other => other.map_err(failed)?,
         } {
             if pid == init.pid {
+                if let Some(Spoken { relay, .. }) = &spoken {
+                    relay.last_words(process::pid()).map_err(failed)?;
+                }
                 return Ok(ended.code());
+            }
+        }
+        if let Some(Spoken { relay, signals }) = &spoken {
+            let [said, signalled] = process::ready([relay.descriptor(), signals.as_fd()], -1).map_err(failed)?;
+            if said {
+                // We are the service's main process: signals come to us, and our exit code is the payload's.
+                relay.pass_on(process::pid()).map_err(failed)?;
+            }
+            if !signalled {
+                continue;
             }
         }
         match signal::next().map_err(failed)? {

@@ -6,6 +6,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub struct Container<'h> {
@@ -23,6 +24,17 @@ impl<'h> Container<'h> {
         args.extend_from_slice(options);
         args.push(bundle.id());
         let finished = host.runtime.call(&args)?;
+        if finished.code() != Some(0) {
+            return Err(Stop::failed(finished.to_string()));
+        }
+        Ok(Container { host, id: bundle.id().to_owned(), stdout: finished.stdout_file, deleted: Cell::new(false) })
+    }
+
+    /// `create` by a command that the trial makes of its words, in an environment of its own; it must succeed.
+    pub fn create_by(host: &'h Host, bundle: &Bundle, make: impl FnOnce(&[&str]) -> Command) -> Result<Self, Stop> {
+        bundle.save()?;
+        let command = make(&["create", "--bundle", bundle.dir_text(), bundle.id()]);
+        let finished = host.runtime.spawn_command(command)?.finish()?;
         if finished.code() != Some(0) {
             return Err(Stop::failed(finished.to_string()));
         }

@@ -42,6 +42,11 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
         ("spin", [milliseconds]) => spin(number(milliseconds)? as u64),
         ("spawn", words) if !words.is_empty() => spawn(words),
         ("syscall", [name, words @ ..]) => syscall(name, words),
+        ("notify", [words]) => {
+            let name = std::env::var("NOTIFY_SOCKET").map_err(|_| Refused::Usage("no NOTIFY_SOCKET".to_owned()))?;
+            std::os::unix::net::UnixDatagram::unbound()?.send_to(words.as_bytes(), name)?;
+            Ok(Value::Null)
+        }
         ("listen", [port]) => {
             let listener = std::net::TcpListener::bind(("127.0.0.1", port.parse()?))?;
             Ok(json!({ "listening": listener.local_addr()?.to_string() }))

@@ -17,6 +17,8 @@ use std::path::Path;
 pub struct Job<'a> {
     pub id: &'a ContainerId,
     pub bundle: &'a Bundle,
+    /// Absolute path of the state directory, which is made after the job is judged.
+    pub state_dir: &'a Path,
     /// `--console-socket`
     pub console_socket: Option<&'a Path>,
     /// `--pidfd-socket`
@@ -52,6 +54,7 @@ impl<'a> Job<'a> {
         Job {
             id,
             bundle,
+            state_dir: Path::new(""),
             console_socket: None,
             pidfd_socket: None,
             pid_file: None,
@@ -92,6 +95,12 @@ pub trait Backend {
 
     /// Lets the waiting payload run; returns when it has been executed, and its poststart hooks have run.
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;
+
+    /// Waits until a payload that was started has told that it is ready, where the caller wants to hear of that
+    /// (sd_notify(3)). Nobody's lock is held meanwhile.
+    fn await_ready(&self, _record: &Record) -> Result<()> {
+        Ok(())
+    }
 
     /// Signals the payload; `all` means every process of the container.
     fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()>;

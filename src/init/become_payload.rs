@@ -13,6 +13,8 @@ pub(crate) struct Payload {
     executable: CString,
     /// `HOME=…`, for an environment without it.
     pub(crate) home: Option<CString>,
+    /// `LISTEN_PID=…`, where descriptors are handed on.
+    pub(crate) listen_pid: Option<CString>,
 }
 
 /// Runs `work` with the file system ids of the payload's user.
@@ -153,7 +155,9 @@ fn passwd() -> Option<Vec<u8>> {
 pub(crate) fn exec(init: &Init<'_>, arguments: List, environment: List) -> Done {
     let plan = init.plan;
     let arguments = ExecStrings::new(plan.list(arguments));
-    let environment = ExecStrings::new(plan.list(environment).chain(init.payload.home.as_deref()));
+    let environment = ExecStrings::new(
+        plan.list(environment).chain(init.payload.home.as_deref()).chain(init.payload.listen_pid.as_deref()),
+    );
     let path = init.payload.executable.as_c_str();
     Err(seen(path, process::exec(path, &arguments, &environment)))
 }

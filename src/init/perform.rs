@@ -2,7 +2,7 @@
 
 use crate::become_payload::{self, Payload};
 use crate::{mount, target, terminal};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use wharf_steps::facts::hook_end;
 use wharf_steps::{BORN, Failure, List, Slot, Step, View};
@@ -241,6 +241,9 @@ impl<'a> Init<'a> {
                 become_payload::find(self, plan.text(name), candidates, uid, gid)?;
             }
             Step::Home { uid } => self.payload.home = Some(become_payload::home(uid)),
+            Step::ListenPid {} => {
+                self.payload.listen_pid = CString::new(format!("LISTEN_PID={}", process::pid())).ok();
+            }
             Step::WaitStart {} => self.wait_start()?,
             Step::NoNewPrivileges {} => credentials::no_new_privileges()?,
             Step::Seccomp { program, flags } => credentials::load_seccomp(plan.bytes(program), flags.into())?,

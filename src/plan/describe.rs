@@ -93,6 +93,7 @@ impl Plan {
             Step::WorkingDirectory { path, .. } => format!("change to working directory {}", text(path)),
             Step::FindExecutable { name, .. } => format!("find {}", text(name)),
             Step::Home { uid } => format!("read /etc/passwd for the home of user {uid}"),
+            Step::ListenPid {} => "set LISTEN_PID".to_owned(),
             Step::WaitStart {} => "wait for start".to_owned(),
             Step::NoNewPrivileges {} => "set no_new_privs".to_owned(),
             Step::Seccomp { .. } => "load the seccomp filter".to_owned(),

@@ -21,8 +21,21 @@ pub struct Facts {
     pub no_pivot: bool,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// Descriptors that the payload gets as systemd's services do.
+    pub listen: Option<Listen>,
+    /// Absolute path of the directory with the socket for sd_notify(3), where the payload gets one.
+    pub notify: Option<String>,
     /// The container's cgroup in each hierarchy of the host, for mounts of type `cgroup`.
     pub cgroup: Vec<CgroupMount>,
+}
+
+/// `LISTEN_FDS` and its kin (sd_listen_fds(3)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// How many descriptors, from number 3 on.
+    pub fds: u32,
+    /// `LISTEN_FDNAMES`
+    pub names: Option<String>,
 }
 
 /// One cgroup hierarchy of the host.

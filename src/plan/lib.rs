@@ -5,6 +5,7 @@ mod builder;
 mod capabilities;
 mod describe;
 mod devices;
+mod environment;
 mod facts;
 mod hooks;
 mod masks;
@@ -22,7 +23,8 @@ mod terminal;
 
 pub use builder::{Builder, Plan};
 pub use describe::{command, hook};
-pub use facts::{CgroupMount, Facts};
+pub use environment::NOTIFY_DIRECTORY;
+pub use facts::{CgroupMount, Facts, Listen};
 pub use hooks::entries as hook_entries;
 pub use namespaces::{Born, Join, Mapping, Namespaces, kind_of};
 pub use note::Note;
@@ -57,6 +59,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     if let Some(terminal) = &terminal {
         terminal.open(&mut plan)?;
     }
+    environment::notify_mount(facts, &mut plan)?;
     namespaces::configure(spec, &namespaces, &mut plan)?;
     sysctl::all(spec, &namespaces, &mut plan)?;
     process::early(spec, &mut plan)?;

@@ -1,7 +1,7 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
 use crate::namespaces::Namespaces;
-use crate::{Builder, Facts, Note, capabilities, mounts, required, rlimits, schedule, seccomp, terminal};
+use crate::{Builder, Facts, Note, capabilities, environment, mounts, required, rlimits, schedule, seccomp, terminal};
 use oci_spec::runtime::{Process, Spec};
 use wharf_core::{Error, Result};
 use wharf_steps::{List, Step};
@@ -85,6 +85,7 @@ pub(crate) fn prepare(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan:
     if !process.env().iter().flatten().any(|variable| variable.starts_with("HOME=")) {
         plan.step(Step::Home { uid }, "process/user/uid");
     }
+    environment::listen_pid(facts, plan);
     if let Some(mask) = user.umask() {
         if mask > 0o777 {
             return Err(Error::invalid(format!("umask {mask:#o}")).at("process/user/umask"));
@@ -149,7 +150,7 @@ pub(crate) fn become_payload(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>, 
         plan.step(filter, "linux/seccomp");
     }
     let arguments = plan.list(process.args().iter().flatten(), "process/args")?;
-    let environment = plan.list(process.env().iter().flatten(), "process/env")?;
+    let environment = environment::list(process, facts, plan)?;
     plan.step(Step::Exec { arguments, environment }, "process/args/0");
     Ok(())
 }

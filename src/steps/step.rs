@@ -39,8 +39,10 @@ impl Slot {
     pub const DEV: Slot = Slot(5);
     /// The socket that gets the master end of the payload's terminal.
     pub const CONSOLE: Slot = Slot(6);
+    /// The mount of the directory for sd_notify(3).
+    pub const NOTIFY: Slot = Slot(7);
     /// First slot that the planner gives away.
-    pub const FREE: u8 = 7;
+    pub const FREE: u8 = 8;
     /// How many slots there are.
     pub const COUNT: usize = 64;
 }
@@ -228,6 +230,8 @@ steps! {
     46 Ambient { set: u64 }
     /// Copies the mount of the host's null device, proved to be it, for `Mask`.
     47 OpenNull {}
+    /// LISTEN_PID in the environment: the payload's pid as it sees it.
+    53 ListenPid {}
     /// Becomes the payload.
     48 Exec { arguments: List, environment: List }
     /// Makes a terminal in the devpts whose root is in `slot`, or else at `path` of the root. Its size stays as it is

@@ -102,6 +102,12 @@ pub fn chownat(dir: impl AsFd, name: &CStr, uid: u32, gid: u32, flags: i32) -> R
     check(unsafe { libc::fchownat(dir.as_fd().as_raw_fd(), name.as_ptr(), uid, gid, flags) as libc::c_long }).map(drop)
 }
 
+/// Permissions of the file `name` in `dir`; a symbolic link there must be nobody's choice, it is followed.
+pub fn chmodat(dir: impl AsFd, name: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: name is NUL-terminated.
+    check(unsafe { libc::syscall(libc::SYS_fchmodat, dir.as_fd().as_raw_fd(), name.as_ptr(), mode) }).map(drop)
+}
+
 pub fn fchmod(fd: impl AsFd, mode: u32) -> Result<()> {
     // SAFETY: plain integers.
     check(unsafe { libc::fchmod(fd.as_fd().as_raw_fd(), mode) as libc::c_long }).map(drop)

@@ -3,7 +3,7 @@
 use crate::fd::own;
 use crate::{Errno, Result, check};
 use std::ffi::{CStr, c_char};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Leaves without running anything of the C library's, as a child of clone3 must.
 pub fn exit_now(code: i32) -> ! {
@@ -81,6 +81,19 @@ pub fn readable(fd: impl AsFd, milliseconds: i32) -> Result<bool> {
             Err(Errno::EINTR) if milliseconds < 0 => {}
             Err(errno) => return Err(errno),
             Ok(ready) => return Ok(ready > 0),
+        }
+    }
+}
+
+/// Waits until one of the descriptors is readable or at its end, at most `milliseconds` (-1 for ever); tells which are.
+pub fn ready<const N: usize>(fds: [BorrowedFd<'_>; N], milliseconds: i32) -> Result<[bool; N]> {
+    let mut polls = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    loop {
+        // SAFETY: N pollfds of our own.
+        match check(unsafe { libc::poll(polls.as_mut_ptr(), N as libc::nfds_t, milliseconds) as libc::c_long }) {
+            Err(Errno::EINTR) if milliseconds < 0 => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => return Ok(polls.map(|poll| poll.revents != 0)),
         }
     }
 }

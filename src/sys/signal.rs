@@ -1,6 +1,8 @@
 //! Signals of this process: what is blocked, what is ignored, which one comes.
 
+use crate::fd::own;
 use crate::{Errno, Result, check};
+use std::os::fd::OwnedFd;
 
 const SIGNALS: i32 = 64;
 
@@ -16,6 +18,13 @@ pub fn set_mask(mask: u64) -> Result<()> {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, std::ptr::null::<u8>(), 8)
     })
     .map(drop)
+}
+
+/// A descriptor that is readable while a blocked signal waits for [`next`] (signalfd(2)).
+pub fn descriptor() -> Result<OwnedFd> {
+    let all = u64::MAX;
+    // SAFETY: the kernel reads eight bytes.
+    own(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, 8, libc::SFD_CLOEXEC) })
 }
 
 /// Waits for the next blocked signal.

@@ -76,6 +76,21 @@ pub fn connect(socket: impl AsFd, path: &CStr) -> Result<()> {
         .map(drop)
 }
 
+/// Connects to a name in the abstract namespace, given without the NUL byte that it begins with (unix(7)).
+pub fn connect_abstract(socket: impl AsFd, name: &[u8]) -> Result<()> {
+    let (mut address, _) = address(c"")?;
+    if name.len() >= address.sun_path.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    for (to, from) in address.sun_path[1..].iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    let length = (offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len()) as libc::socklen_t;
+    // SAFETY: address and length belong together.
+    check(unsafe { libc::connect(socket.as_fd().as_raw_fd(), (&raw const address).cast(), length) as libc::c_long })
+        .map(drop)
+}
+
 /// Room for one descriptor in a control message.
 #[repr(C, align(8))]
 struct Control([u8; 32]);

@@ -43,7 +43,9 @@ pub(super) fn make(
     let route = route::choose(request.backend.as_deref())?;
     let backend = backend(&route.place)?;
     log.debug(|| format!("container {} goes to backend {}: {}", asked.id, backend.name(), route.why));
+    let state_dir = request.root.join(asked.id.as_str());
     let drafted = backend.draft(Job {
+        state_dir: &state_dir,
         console_socket: asked.console_socket.as_deref(),
         pidfd_socket: asked.pidfd_socket.as_deref(),
         pid_file: asked.pid_file.as_deref(),

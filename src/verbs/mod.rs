@@ -80,6 +80,14 @@ impl Found {
         self.backend.state(&self.record, self.entry.dir())
     }
 
+    /// After a start, under the lock: others may signal and delete the container while it gets ready.
+    fn await_ready(self) -> Result<()> {
+        let Found { store, entry, record, backend } = self;
+        // The lock is the open directory's, and goes with it.
+        drop((store, entry));
+        backend.await_ready(&record)
+    }
+
     fn status_under_lock(&self) -> Result<Status> {
         self.backend.status(&self.record, self.entry.dir())
     }

@@ -31,7 +31,7 @@ pub(super) fn run(
         }
     }
     if detach {
-        return Ok(0);
+        return found.await_ready().map(|()| 0);
     }
     // While the payload lives, others may signal and delete it.
     found.entry.unlock()?;

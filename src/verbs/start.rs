@@ -21,5 +21,5 @@ pub(super) fn start(root: &Path, id: &ContainerId, log: &Log) -> Result<()> {
     allowed(id, found.status_under_lock()?, Verb::Start)?;
     let warnings = found.backend.start(&found.record, found.entry.dir())?;
     warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
-    Ok(())
+    found.await_ready()
 }

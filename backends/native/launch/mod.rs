@@ -27,6 +27,7 @@ pub(crate) use private::{Late, Private};
 
 use crate::draft::Judged;
 use crate::handover::Handover;
+use crate::notify::{self, Relay};
 use crate::{hooks, identity, start};
 use birth::Birth;
 use hold::Newborn;
@@ -68,6 +69,13 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     if let Some(state) = &state {
         slots.put(Slot::STATE, state.as_raw_fd());
     }
+    let notify = judged.notify.then(|| notify::directory(dir)).transpose()?;
+    if let Some(notify) = &notify {
+        slots.put(Slot::NOTIFY, notify.as_raw_fd());
+        if judged.job.then_start {
+            judged.native.relay.replace(Relay::open(dir)?);
+        }
+    }
     let plan = written(&judged, &slots)?;
     let cgroup = Cgroup::create(&judged.cgroup)?;
     let birth = Birth {
@@ -76,10 +84,10 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         plan: &plan,
         parent: &theirs,
         kept: &slots.numbers,
-        preserved: judged.job.preserve_fds,
+        preserved: judged.preserved,
     };
     let born = birth.give(&cgroup);
-    drop((theirs, listener, console, plan, sealed, joined));
+    drop((theirs, listener, console, notify, plan, sealed, joined));
     let mut newborn = match born {
         Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
         Err(errno) => {
