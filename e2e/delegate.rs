@@ -110,6 +110,10 @@ fn lives(host: &Host, peer: &str) -> Outcome {
     ensure_eq!(state(host, &bundle)?["status"], "running");
     ensure_eq!(host.runtime.must(&["ps", "--format", "json", bundle.id()])?, format!("[{pid}]\n"));
     ensure!(host.runtime.must(&["ps", bundle.id()])?.contains(&format!(" {pid} ")), "ps does not show it");
+    if let Some(pids) = host.controller_dir("pids") {
+        host.runtime.must(&["update", "--pids-limit", "77", bundle.id()])?;
+        ensure_eq!(std::fs::read_to_string(pids.join(bundle.id()).join("pids.max"))?, "77\n");
+    }
     host.runtime.must(&["pause", bundle.id()])?;
     ensure_eq!(state(host, &bundle)?["status"], "paused");
     host.runtime.must(&["resume", bundle.id()])?;

@@ -51,6 +51,7 @@ mod specification;
 mod stale_state;
 mod sysctl;
 mod terminal;
+mod update;
 mod user;
 mod user_namespace;
 
@@ -98,6 +99,7 @@ fn main() -> std::process::ExitCode {
         exit_codes::trials(),
         pause::trials(),
         ps::trials(),
+        update::trials(),
         list::trials(),
         pid_file::trials(),
         pidfd_socket::trials(),

@@ -75,6 +75,17 @@ impl Call {
         self.finish(doing, limit)
     }
 
+    /// Runs it with words of ours on its stdin, apart from us.
+    pub(crate) fn tell(mut self, doing: &str, words: Vec<u8>, limit: Option<Duration>) -> Result<Finished> {
+        // A file, so that nobody waits for a reader.
+        let file = wharf_sys::fd::memfd(c"stdin", false)
+            .and_then(|file| wharf_sys::fd::write_all(&file, &words).map(|()| file))
+            .and_then(|file| wharf_sys::fd::seek_start(&file).map(|()| file));
+        let file = file.map_err(|errno| Error::system(doing, errno as i32))?;
+        self.command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.finish(doing, limit)
+    }
+
     fn finish(mut self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
         keep_only(0).map_err(|error| error.during(doing))?;
         let mut child = self.command.spawn().map_err(|error| io(doing, &error))?;

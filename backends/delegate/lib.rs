@@ -20,7 +20,7 @@ use memory::Memory;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wharf_core::{Backend, ContainerId, Draft, Error, Job, Kind, Record, Result, Status, Warnings};
+use wharf_core::{Backend, ContainerId, Draft, Error, Job, Kind, LinuxResources, Record, Result, Status, Warnings};
 use wharf_sys::libc::{O_DIRECTORY, O_PATH};
 use wharf_sys::procfs::Procfs;
 
@@ -134,6 +134,19 @@ impl Backend for Delegate {
 
     fn resume(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
         self.say("resume", record, dir)
+    }
+
+    fn update(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        resources: LinuxResources,
+    ) -> Result<Option<serde_json::Value>> {
+        let doing = format!("update container {} with {}", record.id, self.name);
+        let words = serde_json::to_vec(&resources).map_err(|error| Error::new(Kind::System, &doing).because(error))?;
+        let call = self.call(record, dir)?.args(["update", "--resources", "-", &record.id]);
+        let finished = call.tell(&doing, words, Some(SIGNAL_TIME))?;
+        self.succeed("update", record, finished).map(|()| None)
     }
 
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>> {

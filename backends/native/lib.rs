@@ -14,6 +14,7 @@ mod remove;
 mod signal;
 mod start;
 mod status;
+mod update;
 mod wait;
 
 use launch::Attached;
@@ -21,7 +22,7 @@ use notify::Relay;
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use wharf_core::{Backend, Draft, Job, Record, Result, Status, Warnings};
+use wharf_core::{Backend, Draft, Job, LinuxResources, Record, Result, Status, Warnings};
 
 /// Name of the backend in records and on the command line.
 pub const NAME: &str = "native";
@@ -79,6 +80,15 @@ impl Backend for Native {
 
     fn resume(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<()> {
         freeze::resume(record)
+    }
+
+    fn update(
+        &self,
+        record: &Record,
+        _dir: BorrowedFd<'_>,
+        resources: LinuxResources,
+    ) -> Result<Option<serde_json::Value>> {
+        update::update(record, resources)
     }
 
     fn processes(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<Vec<i32>> {

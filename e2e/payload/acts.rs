@@ -37,6 +37,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
             Ok(Value::Null)
         }
         ("alloc", [mebibytes]) => alloc(number(mebibytes)? as usize),
+        ("hold", [mebibytes]) => hold(number(mebibytes)? as usize),
         ("fork", [count]) => fork(number(count)? as usize),
         ("fork-on", []) => fork_on(),
         ("spin", [milliseconds]) => spin(number(milliseconds)? as u64),
@@ -107,6 +108,14 @@ fn alloc(mebibytes: usize) -> Found {
     }
     let sum: usize = blocks.iter().map(|block| block[0] as usize).sum();
     Ok(json!({ "allocated": sum }))
+}
+
+/// Takes memory, says so, and keeps it.
+fn hold(mebibytes: usize) -> Found {
+    let block = vec![1u8; mebibytes << 20];
+    say(&json!({ "ready": block.len() }));
+    std::thread::sleep(Duration::from_secs(3600));
+    Ok(json!({ "held": std::hint::black_box(&block).len() }))
 }
 
 /// How many children can be made, up to `count`, and what the kernel said to the first that could not.

@@ -10,6 +10,10 @@ const USUAL_PERIOD: u64 = 100_000;
 /// Times are microseconds. 0 asks nothing, as in runc; a quota below 0 is no limit.
 pub(crate) fn write(sheet: &mut Sheet, cpu: &LinuxCpu) -> Result<()> {
     let at = |name: &str| format!("linux/resources/cpu/{name}");
+    // An idle cgroup takes no weight: it must have stopped being one before, or become one after.
+    if cpu.idle() != Some(1) {
+        idle(sheet, cpu)?;
+    }
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         let target = sheet.target("cpu", "cpu", &at("shares"))?;
         if target.v2 {
@@ -17,6 +21,9 @@ pub(crate) fn write(sheet: &mut Sheet, cpu: &LinuxCpu) -> Result<()> {
         } else {
             sheet.add(target, "cpu.shares", shares.to_string(), at("shares"));
         }
+    }
+    if cpu.idle() == Some(1) {
+        idle(sheet, cpu)?;
     }
     let period = cpu.period().filter(|period| *period != 0);
     let quota = cpu.quota().filter(|quota| *quota != 0);
@@ -45,14 +52,6 @@ pub(crate) fn write(sheet: &mut Sheet, cpu: &LinuxCpu) -> Result<()> {
         let write = sheet.add(target, file, burst.to_string(), at("burst"));
         write.missing = Missing::Refuse("kernels have it since 5.14");
     }
-    if let Some(idle) = cpu.idle() {
-        if !(0..=1).contains(&idle) {
-            return Err(Error::invalid(format!("cpu idle {idle}")).because("is 0 or 1").at(at("idle")));
-        }
-        let target = sheet.target("cpu", "cpu", &at("idle"))?;
-        sheet.add(target, "cpu.idle", idle.to_string(), at("idle")).missing =
-            Missing::Refuse("kernels have it since 5.15");
-    }
     realtime(sheet, cpu)?;
     for (name, file, list) in [("cpus", "cpuset.cpus", cpu.cpus()), ("mems", "cpuset.mems", cpu.mems())] {
         let Some(list) = list.as_deref().filter(|list| !list.is_empty()) else { continue };
@@ -64,6 +63,17 @@ pub(crate) fn write(sheet: &mut Sheet, cpu: &LinuxCpu) -> Result<()> {
         let target = sheet.target("cpuset", "cpuset", &at(name))?;
         sheet.add(target, file, list.trim(), at(name));
     }
+    Ok(())
+}
+
+fn idle(sheet: &mut Sheet, cpu: &LinuxCpu) -> Result<()> {
+    const AT: &str = "linux/resources/cpu/idle";
+    let Some(idle) = cpu.idle() else { return Ok(()) };
+    if !(0..=1).contains(&idle) {
+        return Err(Error::invalid(format!("cpu idle {idle}")).because("is 0 or 1").at(AT));
+    }
+    let target = sheet.target("cpu", "cpu", AT)?;
+    sheet.add(target, "cpu.idle", idle.to_string(), AT).missing = Missing::Refuse("kernels have it since 5.15");
     Ok(())
 }
 

@@ -1,14 +1,13 @@
 //! Makes a container's cgroup and sets its limits, before any process is in it.
 
-use crate::blockio::NO_WEIGHT;
-use crate::devices::Line;
+use crate::apply::Files;
+use crate::device_rules::{attach, write_lines};
 use crate::handle::{processes, system};
 use crate::layout::{Layout, Version};
-use crate::wanted::{Missing, Wanted, Write};
+use crate::wanted::{Wanted, Write};
 use std::os::fd::OwnedFd;
 use wharf_core::{CgroupPaths, Error, Kind, Result};
 use wharf_sys::Errno;
-use wharf_sys::bpf;
 use wharf_sys::cgroup_fs::Dir;
 use wharf_sys::credentials::effective_uid;
 
@@ -124,7 +123,7 @@ impl<'a> Cgroup<'a> {
                 continue;
             }
             if hierarchy.v2 {
-                self.enable(index)?;
+                enable(&self.files(), index, &self.wanted.writes, self.wanted.asks(index))?;
                 if self.wanted.program.is_some() || layout.version() == Version::V2 {
                     let leaf = self.base().open_dir(&self.at(index, ""));
                     self.leaf = Some(leaf.map_err(|errno| self.failed("open", index, errno))?);
@@ -133,23 +132,22 @@ impl<'a> Cgroup<'a> {
                 self.inherit_cpuset(index)?;
             }
         }
-        self.write_limits()?;
+        self.files().write_all(&self.wanted.writes, None)?;
         if let Some((index, lines)) = &self.wanted.lines {
-            self.write_device_rules(*index, lines)?;
+            write_lines(&self.files(), *index, lines)?;
         }
         if let (Some(program), Some(leaf)) = (&self.wanted.program, &self.leaf) {
-            let failed = |what: &str, errno: Errno| {
-                Error::system(format!("{what} the device rules of the cgroup"), errno as i32)
-                    .at("linux/resources/devices")
-            };
-            let loaded = bpf::load_device_program(program).map_err(|errno| failed("load", errno))?;
-            bpf::attach_device_program(leaf, &loaded, None).map_err(|errno| failed("attach", errno))?;
+            attach(leaf, program)?;
         }
         Ok(())
     }
 
     fn base(&self) -> &Dir {
         self.base.as_ref().expect("a hierarchy is mounted")
+    }
+
+    fn files(&self) -> Files<'_> {
+        Files { layout: &self.wanted.layout, base: self.base(), paths: &self.wanted.paths, made: &self.made }
     }
 
     fn at(&self, index: usize, file: &str) -> String {
@@ -183,50 +181,6 @@ impl<'a> Cgroup<'a> {
         Ok(())
     }
 
-    /// Gives the container's cgroup its controllers, by enabling them in the one above: all that the host has, because
-    /// engines read the counters even of what is not limited. A level that lacks them itself gets them first.
-    fn enable(&self, index: usize) -> Result<()> {
-        let layout = &self.wanted.layout;
-        let hybrid = layout.version() == Version::Hybrid;
-        let controllers = &layout.hierarchies[index].controllers;
-        if controllers.is_empty() || (hybrid && !self.wanted.asks(index)) {
-            return Ok(());
-        }
-        let all: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
-        let all = all.join(" ");
-        let parents: Vec<&str> = std::iter::once("/").chain(levels(&self.wanted.paths[index])).collect();
-        let parents = &parents[..parents.len() - 1];
-        let write = |level: &str, value: &str| {
-            self.base().write(&layout.below_base(index, level, "cgroup.subtree_control"), value)
-        };
-        // Most often the level above has been prepared by an earlier container: one write says so.
-        let last = parents.last().copied().unwrap_or("/");
-        if write(last, &all).is_ok() {
-            return Ok(());
-        }
-        for level in parents {
-            if write(level, &all).is_ok() {
-                continue;
-            }
-            for name in controllers {
-                let needed = self
-                    .wanted
-                    .writes
-                    .iter()
-                    .find(|asked| asked.hierarchy == index && asked.file.split('.').next() == Some(name.as_str()));
-                if let (Err(errno), Some(asked)) = (write(level, &format!("+{name}")), needed) {
-                    let error = system(&format!("enable controller {name} below"), layout, index, level, errno);
-                    let error = error.at(asked.at.clone());
-                    return Err(match errno {
-                        Errno::EBUSY => error.hint("a v2 cgroup with processes of its own cannot pass controllers on"),
-                        _ => error,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// A new v1 cpuset is empty and takes no process: every level gets what the nearest level above has.
     fn inherit_cpuset(&self, index: usize) -> Result<()> {
         let layout = &self.wanted.layout;
@@ -251,77 +205,6 @@ impl<'a> Cgroup<'a> {
                     .write(&layout.below_base(index, one, file), &value)
                     .map_err(|errno| system(&format!("write {value} to {file} of"), layout, index, one, errno))?;
             }
-        }
-        Ok(())
-    }
-
-    fn write_limits(&self) -> Result<()> {
-        let mut again: Option<&Write> = None;
-        for write in &self.wanted.writes {
-            match self.write(write) {
-                // EBUSY: memory.memsw, where memory.limit_in_bytes would be above it.
-                Err((Errno::EINVAL | Errno::EBUSY, _)) if write.or_after_next => again = Some(write),
-                Err((_, error)) => return Err(error),
-                Ok(()) => {
-                    if let Some(earlier) = again.take() {
-                        self.write(earlier).map_err(|(_, error)| error)?;
-                    }
-                }
-            }
-        }
-        match again {
-            Some(write) => self.write(write).map_err(|(_, error)| error),
-            None => Ok(()),
-        }
-    }
-
-    fn write(&self, write: &Write) -> std::result::Result<(), (Errno, Error)> {
-        let failed = |file: &str, value: &str, errno: Errno| {
-            let error = self.failed(&format!("write {value:?} to {file} of"), write.hierarchy, errno);
-            let error = error.at(write.at.clone());
-            (
-                errno,
-                match (errno, &write.missing) {
-                    (Errno::ENOENT, Missing::Refuse(why)) => error.because(why),
-                    (Errno::ENOENT, Missing::Instead { .. }) => error.because(NO_WEIGHT),
-                    _ => error,
-                },
-            )
-        };
-        if write.above_usage && self.made[write.hierarchy] == 0 {
-            let used = self.base().read_value(&self.at(write.hierarchy, "memory.current"));
-            let used = used.ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
-            if write.value.parse::<u64>().is_ok_and(|limit| limit < used) {
-                let error = self.failed("limit memory of", write.hierarchy, Errno::EBUSY);
-                let error = error.because(format!("it uses {used} bytes, more than {}", write.value));
-                return Err((Errno::ENOMEM, error.at(write.at.clone())));
-            }
-        }
-        let full = self.at(write.hierarchy, &write.file);
-        match (self.base().write(&full, &write.value), &write.missing) {
-            (Ok(()), _) | (Err(Errno::ENOENT), Missing::Skip) => Ok(()),
-            (Err(Errno::ENOENT), Missing::Instead { file, value }) => {
-                let other = self.at(write.hierarchy, file);
-                self.base().write(&other, value).map_err(|errno| failed(file, value, errno))
-            }
-            (Err(errno), _) => Err(failed(&write.file, &write.value, errno)),
-        }
-    }
-
-    fn write_device_rules(&self, index: usize, lines: &[Line]) -> Result<()> {
-        let mut files = [None, None];
-        for line in lines {
-            let file = if line.allow { "devices.allow" } else { "devices.deny" };
-            let failed = |errno: Errno| {
-                let at = if line.at.is_empty() { "linux/resources/devices" } else { &line.at };
-                self.failed(&format!("write {:?} to {file} of", line.line), index, errno).at(at)
-            };
-            let slot = &mut files[usize::from(line.allow)];
-            let control = match slot {
-                Some(control) => control,
-                None => slot.insert(self.base().open_control(&self.at(index, file)).map_err(failed)?),
-            };
-            control.write(&line.line).map_err(failed)?;
         }
         Ok(())
     }
@@ -374,6 +257,47 @@ impl<'a> Cgroup<'a> {
             }
         }
     }
+}
+
+/// Gives the container's cgroup its controllers, by enabling them in the one above: all that the host has, because
+/// engines read the counters even of what is not limited. A level that lacks them itself gets them first.
+pub(crate) fn enable(files: &Files<'_>, index: usize, writes: &[Write], asked: bool) -> Result<()> {
+    let layout = files.layout;
+    let hybrid = layout.version() == Version::Hybrid;
+    let controllers = &layout.hierarchies[index].controllers;
+    if controllers.is_empty() || (hybrid && !asked) {
+        return Ok(());
+    }
+    let all: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+    let all = all.join(" ");
+    let parents: Vec<&str> = std::iter::once("/").chain(levels(&files.paths[index])).collect();
+    let parents = &parents[..parents.len() - 1];
+    let write =
+        |level: &str, value: &str| files.base.write(&layout.below_base(index, level, "cgroup.subtree_control"), value);
+    // Most often the level above has been prepared by an earlier container: one write says so.
+    let last = parents.last().copied().unwrap_or("/");
+    if write(last, &all).is_ok() {
+        return Ok(());
+    }
+    for level in parents {
+        if write(level, &all).is_ok() {
+            continue;
+        }
+        for name in controllers {
+            let needed = writes
+                .iter()
+                .find(|asked| asked.hierarchy == index && asked.file.split('.').next() == Some(name.as_str()));
+            if let (Err(errno), Some(asked)) = (write(level, &format!("+{name}")), needed) {
+                let error = system(&format!("enable controller {name} below"), layout, index, level, errno);
+                let error = error.at(asked.at.clone());
+                return Err(match errno {
+                    Errno::EBUSY => error.hint("a v2 cgroup with processes of its own cannot pass controllers on"),
+                    _ => error,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

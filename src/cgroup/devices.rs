@@ -85,6 +85,17 @@ pub(crate) fn read(asked: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
     Ok(rules)
 }
 
+/// One number for a list of rules, kept to tell the same list from another (FNV-1a).
+pub(crate) fn fingerprint(rules: &[Rule]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for rule in rules {
+        for byte in [u8::from(rule.allow)].into_iter().chain(rule.line().bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+    hash
+}
+
 fn read_one(one: &LinuxDeviceCgroup, at: &str) -> Result<Rule> {
     let node = match one.typ() {
         None | Some(LinuxDeviceType::A) => None,

@@ -125,6 +125,16 @@ impl Handle {
         Ok(Handle { layout, base: Some(base), places, main })
     }
 
+    /// None where the container has no cgroup.
+    pub(crate) fn base(&self) -> Option<&Dir> {
+        self.base.as_ref()
+    }
+
+    /// One path a hierarchy of the layout.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.places.iter().map(|place| place.path.clone()).collect()
+    }
+
     fn main(&self) -> Option<(&Dir, usize, &str)> {
         let (hierarchy, path) = self.main.as_ref()?;
         Some((self.base.as_ref()?, *hierarchy, path))

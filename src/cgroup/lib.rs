@@ -1,9 +1,11 @@
 //! Puts limits on a cgroup, reads its counters, freezes and kills it: v1, v2 and both at once, through cgroupfs.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod blockio;
 mod cpu;
 mod create;
+mod device_rules;
 mod devices;
 mod filter;
 mod handle;
@@ -13,9 +15,11 @@ mod others;
 mod path;
 #[cfg(test)]
 mod samples;
+mod update;
 mod wanted;
 
 pub use create::Cgroup;
 pub use handle::Handle;
 pub use layout::{Hierarchy, Layout, Version};
+pub use update::Update;
 pub use wanted::{Missing, Wanted, Write};

@@ -47,6 +47,8 @@ pub struct Wanted {
     pub(crate) lines: Option<(usize, Vec<Line>)>,
     /// v2 device rules.
     pub(crate) program: Option<Vec<Instruction>>,
+    /// Of the device rules.
+    fingerprint: u64,
     /// Hierarchies that ask nothing may be left out where we have no permission.
     pub(crate) optional: bool,
 }
@@ -72,7 +74,8 @@ impl Wanted {
         };
         let asked = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
         let rules = devices::read(asked)?;
-        let mut wanted = Wanted { layout, paths, writes, lines: None, program: None, optional };
+        let fingerprint = devices::fingerprint(&rules);
+        let mut wanted = Wanted { layout, paths, writes, lines: None, program: None, fingerprint, optional };
         let leave_out = optional && asked.is_empty();
         if let Some(hierarchy) = wanted.layout.find("devices") {
             if !leave_out {
@@ -90,6 +93,11 @@ impl Wanted {
 
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// One number for the device rules, for the record: [`crate::Update`] tells a change by it.
+    pub fn device_rules(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The container's cgroup in each hierarchy of the layout, as a path below its mount point.

@@ -6,10 +6,11 @@
 mod config;
 mod request;
 mod resolve;
+mod resources;
 mod signal;
 mod table;
 
-pub(crate) use request::{Action, Create, ListFormat, LogOptions, Request};
+pub(crate) use request::{Action, Create, ListFormat, LogOptions, Request, Resources};
 
 use clap::builder::{PossibleValuesParser, StringValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -230,11 +231,12 @@ fn arg(opt: &Opt) -> Arg {
             } else {
                 match name {
                     "N" => value_parser!(u32).into(),
-                    "NAME" => StringValueParser::new().into(),
-                    _ => value_parser!(OsString),
+                    "FILE" | "DIR" | "PATH" => value_parser!(OsString),
+                    _ => StringValueParser::new().into(),
                 }
             };
-            arg.action(ArgAction::Set).value_name(name).value_parser(parser)
+            // A number may be below 0.
+            arg.action(ArgAction::Set).value_name(name).value_parser(parser).allow_negative_numbers(true)
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) enum Action {
     Pause { id: ContainerId },
     Resume { id: ContainerId },
     Ps { id: ContainerId, format: ListFormat, options: Vec<OsString> },
+    Update { id: ContainerId, from: Resources },
     Run { create: Create, detach: bool, keep: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
@@ -42,6 +43,15 @@ pub(crate) struct Create {
     pub(crate) preserve_fds: u32,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
+}
+
+/// Where the limits of `update` stand.
+#[derive(Debug)]
+pub(crate) enum Resources {
+    /// On the command line; `linux.resources` as JSON.
+    Typed(serde_json::Value),
+    Stdin,
+    File(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Turns matched words into what they mean, once.
 
 use super::config;
-use super::request::{Action, Create, ListFormat, LogOptions, Request};
-use super::{Caller, signal};
+use super::request::{Action, Create, ListFormat, LogOptions, Request, Resources};
+use super::{Caller, resources, signal};
 use clap::ArgMatches;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -54,6 +54,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
         "pause" => Action::Pause { id: id(words)? },
         "resume" => Action::Resume { id: id(words)? },
         "ps" => Action::Ps { id: id(words)?, format: format(words), options: rest(words, "ps-options") },
+        "update" => Action::Update { id: id(words)?, from: limits(words)? },
         "list" => Action::List { format: format(words), quiet: words.get_flag("quiet") },
         "spec" => Action::Spec {
             bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
@@ -79,6 +80,17 @@ fn create(words: &ArgMatches) -> Result<Create> {
 
 fn id(words: &ArgMatches) -> Result<ContainerId> {
     ContainerId::new(words.get_one::<String>("container-id").map_or("", String::as_str))
+}
+
+fn limits(words: &ArgMatches) -> Result<Resources> {
+    let Some(file) = path(words, "resources") else { return resources::typed(words).map(Resources::Typed) };
+    // runc ignores the other one.
+    if let Some(other) = resources::first_given(words) {
+        return Err(
+            Error::new(Kind::Usage, format!("update: --resources and --{other}")).because("limits come from one place")
+        );
+    }
+    Ok(if file == Path::new("-") { Resources::Stdin } else { Resources::File(file) })
 }
 
 fn format(words: &ArgMatches) -> ListFormat {

@@ -94,6 +94,28 @@ const RUN: &[Opt] = &[
     switch("no-subreaper", None, "Do not adopt orphaned processes (wharf never does)"),
 ];
 
+const UPDATE: &[Opt] = &[
+    value("resources", Some('r'), "FILE", "Read linux.resources as JSON from FILE, or from stdin where it is -"),
+    value("blkio-weight", None, "WEIGHT", "Weight of block I/O, 10 to 1000"),
+    value("cpu-period", None, "MICROSECONDS", "Length of a period of CPU time"),
+    value("cpu-quota", None, "MICROSECONDS", "CPU time in a period; -1 for no limit"),
+    value("cpu-burst", None, "MICROSECONDS", "CPU time that may be saved up for a burst"),
+    value("cpu-share", None, "SHARES", "Weight of CPU time, 2 to 262144"),
+    value("cpu-rt-period", None, "MICROSECONDS", "Length of a period of realtime scheduling"),
+    value("cpu-rt-runtime", None, "MICROSECONDS", "Realtime in a period"),
+    value("cpu-idle", None, "0|1", "Whether it runs only when nothing else does"),
+    value("cpuset-cpus", None, "LIST", "CPUs to run on, as 0-3,7"),
+    value("cpuset-mems", None, "LIST", "Memory nodes to use"),
+    value("memory", None, "BYTES", "Memory; -1 for no limit"),
+    value("memory-reservation", None, "BYTES", "Memory that is left to it when the host is short"),
+    value("memory-swap", None, "BYTES", "Memory and swap together; -1 for no limit"),
+    value("kernel-memory", None, "BYTES", "Refused: kernels no longer limit kernel memory apart"),
+    value("kernel-memory-tcp", None, "BYTES", "Memory of TCP buffers (cgroup v1)"),
+    value("pids-limit", None, "NUMBER", "Processes and threads; -1 for no limit"),
+    value("l3-cache-schema", None, "SCHEMA", "Refused: Intel RDT is not supported"),
+    value("mem-bw-schema", None, "SCHEMA", "Refused: Intel RDT is not supported"),
+];
+
 /// Every verb, in the order of help.
 pub(super) const VERBS: &[Words] = &[
     Words {
@@ -139,6 +161,7 @@ pub(super) const VERBS: &[Words] = &[
             help: "Options for ps(1), which makes the table then",
         }),
     },
+    Words { name: "update", about: "Change the limits of a container", opts: &[UPDATE], operands: &[ID], rest: None },
     Words {
         name: "list",
         about: "List the containers below --root",
@@ -163,7 +186,7 @@ pub(super) const VERBS: &[Words] = &[
 ];
 
 /// Verbs of other runtimes that are known and refused by name.
-pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "restore", "update"];
+pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "restore"];
 
 pub(super) fn global(long: &str) -> Option<&'static Opt> {
     GLOBALS.iter().find(|opt| opt.long == long)

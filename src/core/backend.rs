@@ -9,6 +9,7 @@
 //! ```
 
 use crate::{Bundle, CgroupPaths, ContainerId, Error, Kind, Process, Record, Result, Status, Terminal};
+use oci_spec::runtime::LinuxResources;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -110,6 +111,15 @@ pub trait Backend {
 
     /// Lets the processes of a paused container go on.
     fn resume(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
+
+    /// Changes limits: all that is asked, or nothing. What `resources` does not speak of stays. Returns the backend's own
+    /// memory where that has changed, for the record.
+    fn update(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        resources: LinuxResources,
+    ) -> Result<Option<serde_json::Value>>;
 
     /// Every process of the container, by its pid here, in order of the numbers.
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>>;

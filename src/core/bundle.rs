@@ -1,7 +1,8 @@
 //! The bundle as it is handed to us: its directory and its config.json, read once.
 
 use crate::{Error, Kind, Result};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
+use serde::de::DeserializeOwned;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -45,10 +46,15 @@ fn read(config: &Path) -> std::io::Result<Vec<u8>> {
     Ok(raw)
 }
 
+/// Reads limits apart from a bundle, as `update` gets them; `name` says where they come from.
+pub fn parse_resources(raw: &[u8], name: &str) -> Result<LinuxResources> {
+    serde_json::from_slice(raw).map_err(|error| locate::<LinuxResources>(raw, name, error))
+}
+
 fn parse(raw: &[u8], config: &Path) -> Result<Spec> {
     let spec: Spec = match serde_json::from_slice(raw) {
         Ok(spec) => spec,
-        Err(error) => return Err(locate(raw, config, error)),
+        Err(error) => return Err(locate::<Spec>(raw, &config.display().to_string(), error)),
     };
     if spec.version().is_empty() {
         return Err(Error::invalid(format!("{}: ociVersion is missing", config.display())).at("ociVersion"));
@@ -62,16 +68,16 @@ fn parse(raw: &[u8], config: &Path) -> Result<Spec> {
 }
 
 /// Parses again, slowly, to learn which property was wrong.
-fn locate(raw: &[u8], config: &Path, error: serde_json::Error) -> Error {
+fn locate<T: DeserializeOwned>(raw: &[u8], name: &str, error: serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();
     let why = text.split(" at line ").next().unwrap_or(&text).to_owned();
-    let found = Error::invalid(format!("{} line {line} column {column}", config.display())).because(why);
+    let found = Error::invalid(format!("{name} line {line} column {column}")).because(why);
     if error.is_syntax() || error.is_eof() {
         return found;
     }
     let mut deserializer = serde_json::Deserializer::from_slice(raw);
-    match serde_path_to_error::deserialize::<_, Spec>(&mut deserializer) {
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         Err(located) => found.at(pointer(located.path())),
         Ok(_) => found,
     }

@@ -83,6 +83,14 @@ impl Error {
         self
     }
 
+    /// The pointer from a place inside config.json on, for an input that is only that part.
+    pub fn below(mut self, place: &str) -> Self {
+        if let Some(rest) = self.0.at.as_deref().and_then(|at| at.strip_prefix(place)) {
+            self.0.at = Some(rest.to_owned());
+        }
+        self
+    }
+
     /// What the reader can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());

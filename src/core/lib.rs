@@ -11,10 +11,11 @@ mod record;
 mod terminal;
 
 pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupported, Warnings};
-pub use bundle::Bundle;
+pub use bundle::{Bundle, parse_resources};
 pub use error::{Error, Kind, Result, errno_text};
 pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
+pub use oci_spec::runtime::LinuxResources;
 pub use record::{CgroupPaths, HierarchyPath, HookEntry, Process, RECORD_VERSION, Record};
 pub use terminal::Terminal;

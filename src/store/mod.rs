@@ -198,6 +198,17 @@ impl Entry {
         Ok(!free)
     }
 
+    /// Waits for one's turn at something that is done once at a time while the container's own lock may be another's.
+    /// It is over when the result is dropped.
+    pub(crate) fn turn(&self, what: &str) -> Result<OwnedFd> {
+        let failed = |errno: wharf_sys::Errno| {
+            Error::system(format!("wait for the turn to {what} container {}", self.id), errno as i32)
+        };
+        let file = dir::lock_file_at(self.dir(), &format!("{what}.lock")).map_err(failed)?;
+        dir::lock(file.as_fd(), Lock::Exclusive).map_err(failed)?;
+        Ok(file)
+    }
+
     pub(crate) fn unlock(&self) -> Result<()> {
         dir::unlock(self.dir()).map_err(|errno| Error::system(format!("unlock container {}", self.id), errno as i32))
     }

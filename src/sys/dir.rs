@@ -99,6 +99,12 @@ pub fn replace_at(dir: BorrowedFd<'_>, name: &str, temporary: &str, bytes: &[u8]
     renameat(dir, temporary, dir, name)
 }
 
+/// Opens the file `name`, made where it is missing, to be locked.
+pub fn lock_file_at(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+}
+
 /// Unlinks the file, socket or link `name`.
 pub fn remove_file_at(dir: BorrowedFd<'_>, name: &str) -> Result<()> {
     unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)

@@ -13,6 +13,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use crate::cli::{Action, LogOptions, Request};
 use crate::report::Log;
@@ -34,6 +35,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Pause { id } => pause::pause(root, id),
         Action::Resume { id } => resume::resume(root, id),
         Action::Ps { id, format, options } => ps::ps(root, id, *format, options),
+        Action::Update { id, from } => update::update(root, id, from),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
         Action::Features => features::features(),

@@ -101,7 +101,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     }
     let init = identity::of(&judged.proc, newborn.pid, &newborn.pidfd)?;
     let host_mounts = judged.host_mounts.map(|mounts| mounts.made(&judged.rootfs)).transpose()?;
-    let private = Private::new(&judged.container, host_mounts);
+    let private = Private::new(&judged.container, host_mounts, judged.cgroup.device_rules());
     newborn.attach = judged.job.then_start.then(|| (judged.native.attached.clone(), judged.container.plan));
     Ok(Created {
         engine_pid: newborn.pid,

@@ -16,6 +16,9 @@ pub(crate) struct Private {
     /// Its mounts are the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) host_mounts: Option<HostMounts>,
+    /// Fingerprint of the device rules in force, if `create` set any.
+    #[serde(default)]
+    pub(crate) devices: u64,
     /// Number of the first step after `start`.
     pub(crate) late_from: usize,
     /// Those steps in words, because whoever calls `start` has no plan.
@@ -40,7 +43,7 @@ fn is_zero(number: &i32) -> bool {
 }
 
 impl Private {
-    pub(crate) fn new(container: &Container, host_mounts: Option<HostMounts>) -> Self {
+    pub(crate) fn new(container: &Container, host_mounts: Option<HostMounts>, devices: u64) -> Self {
         let plan = &container.plan;
         let late = |index: usize| {
             let step = plan.steps()[index];
@@ -56,6 +59,7 @@ impl Private {
         Private {
             own_pids: container.namespaces.new & NEWPID != 0,
             host_mounts,
+            devices,
             late_from: plan.after_start(),
             late: (plan.after_start()..plan.steps().len()).map(late).collect(),
         }
