@@ -33,6 +33,7 @@ mod parallel;
 mod pause;
 mod pid_file;
 mod pidfd_socket;
+mod plan;
 mod process;
 mod ps;
 mod readonly_paths;
@@ -104,6 +105,7 @@ fn main() -> std::process::ExitCode {
         pid_file::trials(),
         pidfd_socket::trials(),
         notify_socket::trials(),
+        plan::trials(),
         log_format::trials(),
         exec_failures::trials(),
         stale_state::trials(),

@@ -10,6 +10,7 @@ mod cli;
 mod report;
 mod route;
 mod store;
+mod survey;
 mod verbs;
 
 use cli::{Action, Asked, Caller};

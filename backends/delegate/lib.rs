@@ -102,6 +102,10 @@ impl Backend for Delegate {
         &self.name
     }
 
+    fn judges(&self) -> bool {
+        false
+    }
+
     fn draft<'a>(&'a self, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
         create::judge(self, job)
     }

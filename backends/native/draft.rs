@@ -6,8 +6,8 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use wharf_cgroup::{Layout, Wanted};
-use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Result, Terminal};
-use wharf_plan::{CgroupMount, Container, Facts, Listen, Rlimit};
+use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Remark, Result, Terminal};
+use wharf_plan::{CgroupMount, Container, Facts, Listen, Note, Rlimit};
 use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
 /// A job of which everything is decided.
@@ -143,6 +143,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         gid: credentials::effective_gid(),
         permitted: if uid == 0 { permitted } else { u64::MAX },
         last_capability: last_capability(proc)?,
+        freebsd: job.bundle.has_section("freebsd"),
         selinux: labelled && Path::new("/sys/fs/selinux/enforce").exists(),
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
@@ -182,8 +183,8 @@ fn last_capability(proc: &Procfs) -> Result<u32> {
 }
 
 impl Draft for Judged<'_> {
-    fn notes(&self) -> Vec<String> {
-        self.container.notes.iter().map(ToString::to_string).collect()
+    fn remarks(&self) -> Vec<Remark> {
+        self.container.notes.iter().map(Note::remark).chain(self.cgroup.remarks()).collect()
     }
 
     fn describe(&self, record: &mut Record) {

@@ -112,10 +112,14 @@ impl Case {
 
     /// `run`, by whatever runtime these words call.
     fn run(&self, words: &[String]) -> crate::attack::arena::Ran {
+        self.call(words, &["run"])
+    }
+
+    fn call(&self, words: &[String], verb: &[&str]) -> crate::attack::arena::Ran {
         let dir = self.dir.clone().unwrap_or_else(|| self.bundle.dir().to_owned());
         let id = self.id.clone().unwrap_or_else(|| self.bundle.id().to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg("run").arg("--bundle").arg(dir).arg("--").arg(id);
+        command.args(&words[1..]).args(verb).arg("--bundle").arg(dir).arg("--").arg(id);
         capture(command, Duration::from_secs(SECONDS))
     }
 
@@ -150,7 +154,36 @@ fn judge(row: &Broken, host: &Host) -> Outcome {
         return check(row, host, &case, ran, &log);
     }
     let ran = case.run(&words);
+    foreseen(row, host, &case, &ran)?;
     check(row, host, &case, ran, &log)
+}
+
+/// `plan` refuses nothing that runs, and what it refuses is refused in its words.
+fn foreseen(row: &Broken, host: &Host, case: &Case, ran: &crate::attack::arena::Ran) -> Outcome {
+    if host.runtime.name() != "wharf" {
+        return Ok(());
+    }
+    let words = [host.runtime.program().display().to_string()];
+    let said = case.call(&words, &["plan", "--format", "json"]);
+    ensure!(!said.timed_out && matches!(said.code, Some(0..=2)), "plan: {:?} {}", said.code, said.err);
+    if matches!(row.expect, Expect::Runs(_)) {
+        ensure!(said.code == Some(0), "it runs, and plan says {} {}", said.out, said.err);
+        return Ok(());
+    }
+    if said.out.is_empty() {
+        ensure!(said.err.trim_end() == ran.err.trim_end(), "plan says {}, create {}", said.err, ran.err);
+        return Ok(());
+    }
+    let plan: Value = serde_json::from_str(&said.out)?;
+    let refused = plan["properties"].as_array().into_iter().flatten().filter(|row| row["verdict"] == "refused");
+    let reasons: Vec<&str> =
+        refused.flat_map(|row| row["why"].as_array()).flatten().filter_map(Value::as_str).collect();
+    let reasons = reasons.iter().map(|reason| reason.rsplit_once(" [").map_or(*reason, |(words, _)| words));
+    let mut reasons = reasons.map(|reason| reason.replace('\0', "\\u{0}")).peekable();
+    // None where only the attempt shows it: what is in the root file system, and what the kernel alone can judge.
+    let foreseen = reasons.peek().is_none() || reasons.any(|reason| ran.err.contains(&reason));
+    ensure!(foreseen, "plan says {}, create {}", said.out, ran.err);
+    Ok(())
 }
 
 fn prepare(row: &Broken, host: &Host) -> Result<Case, Stop> {

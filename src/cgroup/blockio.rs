@@ -68,6 +68,9 @@ fn add_weight(sheet: &mut Sheet, device: Option<&str>, weight: u16, at: String) 
         let file = if device.is_some() { "blkio.weight_device" } else { "blkio.weight" };
         sheet.add(target, file, own.clone(), at)
     };
+    if target.v2 {
+        write.nearly = Some("where the kernel has no BFQ, io.weight gets it, converted to 1 to 10000");
+    }
     write.missing = match (target.v2, device.is_some()) {
         (true, _) => Missing::Instead { file: "io.weight", value: value(io_weight(weight)) },
         (false, true) => Missing::Instead { file: "blkio.bfq.weight_device", value: own },

@@ -17,7 +17,8 @@ pub(crate) fn write(sheet: &mut Sheet, cpu: &LinuxCpu) -> Result<()> {
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         let target = sheet.target("cpu", "cpu", &at("shares"))?;
         if target.v2 {
-            sheet.add(target, "cpu.weight", weight(shares).to_string(), at("shares"));
+            sheet.add(target, "cpu.weight", weight(shares).to_string(), at("shares")).nearly =
+                Some("cgroup v2 weighs from 1 to 10000");
         } else {
             sheet.add(target, "cpu.shares", shares.to_string(), at("shares"));
         }

@@ -62,7 +62,8 @@ pub(crate) fn write(sheet: &mut Sheet, memory: &LinuxMemory) -> Result<()> {
     if let Some(reservation) = reservation {
         let target = sheet.target("memory", "memory", &at("reservation"))?;
         if target.v2 {
-            sheet.add(target, "memory.low", or_max(reservation), at("reservation"));
+            sheet.add(target, "memory.low", or_max(reservation), at("reservation")).nearly =
+                Some("cgroup v2 protects that much, and has no soft limit");
         } else {
             sheet.add(target, "memory.soft_limit_in_bytes", reservation.to_string(), at("reservation"));
         }

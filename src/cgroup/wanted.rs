@@ -5,7 +5,7 @@ use crate::layout::Layout;
 use crate::{blockio, cpu, filter, memory, others, path};
 use oci_spec::runtime::LinuxResources;
 use std::borrow::Cow;
-use wharf_core::{CgroupPaths, ContainerId, Error, HierarchyPath, Result};
+use wharf_core::{CgroupPaths, ContainerId, Error, HierarchyPath, Remark, Result};
 use wharf_sys::bpf::Instruction;
 
 /// One write to a control file.
@@ -23,6 +23,8 @@ pub struct Write {
     pub or_after_next: bool,
     /// Refuse if the cgroup already uses more bytes (`checkBeforeUpdate`).
     pub above_usage: bool,
+    /// What differs from what was asked, where the file is not quite it.
+    pub nearly: Option<&'static str>,
 }
 
 /// What the absence of a control file means.
@@ -108,6 +110,14 @@ impl Wanted {
     /// Every write in order, device rules of v1 not among them.
     pub fn writes(&self) -> &[Write] {
         &self.writes
+    }
+
+    /// The limits that are honoured only nearly.
+    pub fn remarks(&self) -> impl Iterator<Item = Remark> + '_ {
+        self.writes.iter().filter_map(|write| {
+            let nearly = write.nearly?;
+            Some(Remark::nearly(&write.at, format!("{} is set to {}: {nearly}", write.file, write.value)))
+        })
     }
 
     /// The same paths for the record, with the number of levels made in each hierarchy.
@@ -211,6 +221,7 @@ impl Sheet<'_> {
             missing: Missing::Refuse(OLD_KERNEL),
             or_after_next: false,
             above_usage: false,
+            nearly: None,
         });
         self.writes.last_mut().expect("just pushed")
     }

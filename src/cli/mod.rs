@@ -10,7 +10,7 @@ mod resources;
 mod signal;
 mod table;
 
-pub(crate) use request::{Action, Create, ListFormat, LogOptions, Request, Resources};
+pub(crate) use request::{Action, Create, ListFormat, LogOptions, Plan, Request, Resources};
 
 use clap::builder::{PossibleValuesParser, StringValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -30,6 +30,7 @@ pub(crate) enum Action {
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
     Features,
+    Plan(Plan),
 }
 
 /// What `create` and `run` are told. Paths are as given, relative to the working directory.
@@ -52,6 +53,16 @@ pub(crate) enum Resources {
     Typed(serde_json::Value),
     Stdin,
     File(PathBuf),
+}
+
+/// What `plan` is told.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The container that would be made.
+    pub(crate) id: ContainerId,
+    pub(crate) bundle: PathBuf,
+    /// `--format json`
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

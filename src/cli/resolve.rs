@@ -1,7 +1,7 @@
 //! Turns matched words into what they mean, once.
 
 use super::config;
-use super::request::{Action, Create, ListFormat, LogOptions, Request, Resources};
+use super::request::{Action, Create, ListFormat, LogOptions, Plan, Request, Resources};
 use super::{Caller, resources, signal};
 use clap::ArgMatches;
 use std::ffi::OsString;
@@ -28,8 +28,13 @@ pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOption
         return Err(Error::new(Kind::Usage, "no verb is given"));
     };
     let action = action(verb, words)?;
+    let root = match root(path(matches, "root").or(config.root), caller) {
+        // Verbs that look at no record do without.
+        Err(_) if matches!(action, Action::Features | Action::Plan(_) | Action::Spec { .. }) => PathBuf::new(),
+        root => root?,
+    };
     Ok(Request {
-        root: root(path(matches, "root").or(config.root), caller)?,
+        root,
         backend: matches.get_one::<String>("backend").cloned().or(config.backend),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         action,
@@ -61,6 +66,14 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
             rootless: words.get_flag("rootless"),
         },
         "features" => Action::Features,
+        "plan" => Action::Plan(Plan {
+            id: match words.get_one::<String>("container-id") {
+                Some(id) => ContainerId::new(id)?,
+                None => ContainerId::new("planned")?,
+            },
+            bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
+            json: words.get_one::<String>("format").is_some_and(|format| format == "json"),
+        }),
         other => return Err(Error::new(Kind::Usage, format!("unknown verb {other:?}"))),
     })
 }

@@ -182,6 +182,20 @@ pub(super) const VERBS: &[Words] = &[
         operands: &[],
         rest: None,
     },
+    Words {
+        name: "plan",
+        about: "Tell what becomes of each property of a bundle; make nothing",
+        opts: &[&[
+            value("bundle", Some('b'), "DIR", "Directory of config.json [default: the working directory]"),
+            choice("format", Some('f'), "FORMAT", &["text", "json"], "Form of the answer [default: text]"),
+        ]],
+        operands: &[Operand {
+            name: "container-id",
+            required: false,
+            help: "Name that the container would have [default: planned]",
+        }],
+        rest: None,
+    },
     Words { name: "features", about: "Print what wharf supports as JSON", opts: &[], operands: &[], rest: None },
 ];
 

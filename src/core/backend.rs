@@ -8,7 +8,7 @@
 //! Hold::release         the payload outlives us, waiting for `start`
 //! ```
 
-use crate::{Bundle, CgroupPaths, ContainerId, Error, Kind, Process, Record, Result, Status, Terminal};
+use crate::{Bundle, CgroupPaths, ContainerId, Error, Kind, Process, Record, Remark, Result, Status, Terminal};
 use oci_spec::runtime::LinuxResources;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -83,6 +83,12 @@ pub trait Backend {
     /// As `--backend` and the record spell it.
     fn name(&self) -> &str;
 
+    /// Whether its draft judges the properties of a bundle. One that hands config.json on as it is leaves that to the
+    /// program that reads it.
+    fn judges(&self) -> bool {
+        true
+    }
+
     /// Judges the whole job. Nothing exists afterwards that did not before.
     fn draft<'a>(&'a self, job: Job<'a>) -> Result<Box<dyn Draft + 'a>>;
 
@@ -138,8 +144,8 @@ pub type Warnings = Vec<Error>;
 
 /// A judged job: everything is decided, nothing is made.
 pub trait Draft {
-    /// What of the spec is honoured only nearly, or has no effect here: each with its place in config.json.
-    fn notes(&self) -> Vec<String> {
+    /// What of the spec is honoured only nearly, or has no effect here.
+    fn remarks(&self) -> Vec<Remark> {
         Vec::new()
     }
 

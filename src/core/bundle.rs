@@ -2,7 +2,8 @@
 
 use crate::{Error, Kind, Result};
 use oci_spec::runtime::{LinuxResources, Spec};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,6 +31,22 @@ impl Bundle {
         let raw = read(&config).map_err(|error| failed(error, format!("read {}", config.display())))?;
         let spec = parse(&raw, &config)?;
         Ok(Bundle { dir, spec, raw })
+    }
+
+    /// The same bundle with another config.json.
+    pub fn with_config(&self, config: &serde_json::Value) -> Result<Self> {
+        let raw = config.to_string().into_bytes();
+        let spec = parse(&raw, Path::new("config.json"))?;
+        Ok(Bundle { dir: self.dir.clone(), spec, raw })
+    }
+
+    /// Whether config.json has this section at its top: for one that [`Spec`] drops. A file without the word, the usual
+    /// case, is looked through once and not parsed again.
+    pub fn has_section(&self, name: &str) -> bool {
+        let text = std::str::from_utf8(&self.raw).unwrap_or_default();
+        text.contains(name)
+            && serde_json::from_str::<HashMap<String, Option<IgnoredAny>>>(text)
+                .is_ok_and(|sections| sections.get(name).is_some_and(Option::is_some))
     }
 }
 
@@ -116,6 +133,17 @@ mod tests {
         let error = fails(text);
         assert!(error.contains("invalid type: string \"root\""), "{error}");
         assert!(error.ends_with("[process/user/uid]"), "{error}");
+    }
+
+    #[test]
+    fn a_section_that_the_types_drop_is_found_in_the_text() {
+        let bundle = |text: &str| {
+            let spec = parse(text.as_bytes(), Path::new("/b/config.json")).unwrap();
+            Bundle { dir: PathBuf::new(), spec, raw: text.as_bytes().to_vec() }
+        };
+        assert!(bundle(r#"{"ociVersion":"1.3.0","freebsd":{}}"#).has_section("freebsd"));
+        assert!(!bundle(r#"{"ociVersion":"1.3.0","freebsd":null}"#).has_section("freebsd"));
+        assert!(!bundle(r#"{"ociVersion":"1.3.0","annotations":{"a":"freebsd"}}"#).has_section("freebsd"));
     }
 
     #[test]

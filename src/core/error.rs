@@ -91,6 +91,12 @@ impl Error {
         self
     }
 
+    /// The same error at another place.
+    pub fn moved_to(mut self, pointer: impl Into<String>) -> Self {
+        self.0.at = Some(pointer.into());
+        self
+    }
+
     /// What the reader can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
@@ -103,6 +109,19 @@ impl Error {
 
     pub fn raw_errno(&self) -> Option<i32> {
         self.0.errno
+    }
+
+    /// What failed and why, without the place and the hint.
+    pub fn reason(&self) -> String {
+        match &self.0.why {
+            Some(why) => format!("{}: {why}", self.0.doing),
+            None => self.0.doing.clone(),
+        }
+    }
+
+    /// What the reader can do about it, where the error says so.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
     }
 
     /// The config pointer, where the error has one.

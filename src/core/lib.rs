@@ -7,8 +7,10 @@ mod error;
 mod id;
 mod level;
 mod lifecycle;
+mod properties;
 mod record;
 mod terminal;
+mod verdict;
 
 pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupported, Warnings};
 pub use bundle::{Bundle, parse_resources};
@@ -17,5 +19,7 @@ pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
 pub use oci_spec::runtime::LinuxResources;
+pub use properties::{PROPERTIES, Place, place};
 pub use record::{CgroupPaths, HierarchyPath, HookEntry, Process, RECORD_VERSION, Record};
 pub use terminal::Terminal;
+pub use verdict::{Remark, Verdict};

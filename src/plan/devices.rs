@@ -1,7 +1,7 @@
 //! /dev: the devices every container has, the ones the spec lists, and the usual links.
 
 use crate::namespaces::Namespaces;
-use crate::{Builder, Facts};
+use crate::{Builder, Facts, Note};
 use oci_spec::runtime::{LinuxDeviceType, Spec};
 use wharf_core::{Error, Result};
 use wharf_steps::{Slot, Step};
@@ -29,7 +29,13 @@ fn number(major: u32, minor: u32) -> u64 {
     (major & 0xfff) << 8 | (major & !0xfff) << 32 | minor & 0xff | (minor & !0xff) << 12
 }
 
-pub(crate) fn all(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan: &mut Builder) -> Result<()> {
+pub(crate) fn all(
+    spec: &Spec,
+    facts: &Facts,
+    namespaces: &Namespaces,
+    notes: &mut Vec<Note>,
+    plan: &mut Builder,
+) -> Result<()> {
     let path = plan.text("/dev", "")?;
     plan.step(Step::OpenDirectory { slot: Slot::DEV, path }, "");
     // Nodes cannot be made in a user namespace that is not the first; the host's own are bound instead.
@@ -74,6 +80,15 @@ pub(crate) fn all(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan: &mu
             return Err(Error::invalid(format!("fileMode {mode:#o}")).at(format!("{pointer}/fileMode")));
         }
         let owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+        if by_bind {
+            let asked = [
+                ("fileMode", device.file_mode().is_some()),
+                ("uid", device.uid().is_some()),
+                ("gid", device.gid().is_some()),
+            ];
+            let unheard = asked.into_iter().filter(|(_, is_set)| *is_set);
+            notes.extend(unheard.map(|(name, _)| Note::BoundDevice { pointer: format!("{pointer}/{name}") }));
+        }
         node(plan, path, kind | mode & 0o7777, number, owner, by_bind, &pointer)?;
     }
     for (name, to) in LINKS {

@@ -15,6 +15,8 @@ pub struct Facts {
     pub permitted: u64,
     /// Highest capability that the kernel knows.
     pub last_capability: u32,
+    /// config.json has a section for FreeBSD, which the types of `Spec` drop.
+    pub freebsd: bool,
     /// The kernel enforces SELinux labels.
     pub selinux: bool,
     /// `--no-pivot`

@@ -46,7 +46,7 @@ pub struct Container {
 /// Plans a whole container. Errors name the first property that cannot be honoured.
 pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     let mut notes = Vec::new();
-    refuse::platform(spec, facts, &mut notes)?;
+    refuse::all(spec, facts, &mut notes)?;
     let namespaces = namespaces::judge(spec, facts)?;
     let own_mounts = namespaces.has_mounts();
     let mut plan = Builder::new();
@@ -54,7 +54,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     mounts::root(spec, facts, own_mounts, &mut plan)?;
     let terminal = terminal::judge(spec, &mut plan)?;
     if mounts::all(spec, facts, &namespaces, terminal.as_ref(), &mut notes, &mut plan)?.own_dev {
-        devices::all(spec, facts, &namespaces, &mut plan)?;
+        devices::all(spec, facts, &namespaces, &mut notes, &mut plan)?;
     }
     if let Some(terminal) = &terminal {
         terminal.open(&mut plan)?;

@@ -1,7 +1,7 @@
 //! What of a spec is honoured only nearly, or has no effect on this machine.
 
 use crate::seccomp;
-use std::fmt;
+use wharf_core::Remark;
 
 /// One such thing, with its place in config.json.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,18 +12,28 @@ pub enum Note {
         option: String,
         pointer: String,
     },
+    /// The host's own device is bound, with the mode and owner that it has there.
+    BoundDevice {
+        pointer: String,
+    },
     /// A kernel without SELinux knows no labels.
     MountLabel,
+    /// config.md: "Runtimes MUST ignore consoleSize if terminal is false or unset".
+    ConsoleSize,
 }
 
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Note {
+    pub fn remark(&self) -> Remark {
         match self {
-            Note::Seccomp(note) => note.fmt(f),
+            Note::Seccomp(note) => Remark::nearly(note.pointer(), note.text()),
             Note::BindOption { option, pointer } => {
-                write!(f, "mount option {option} has no effect on a bind mount [{pointer}]")
+                Remark::nearly(pointer, format!("mount option {option} has no effect on a bind mount"))
             }
-            Note::MountLabel => f.write_str("mountLabel has no effect without SELinux [linux/mountLabel]"),
+            Note::BoundDevice { pointer } => {
+                Remark::without_effect(pointer, "in a user namespace devices are the host's own, bound as they are")
+            }
+            Note::MountLabel => Remark::without_effect("linux/mountLabel", "mountLabel has no effect without SELinux"),
+            Note::ConsoleSize => Remark::without_effect("process/consoleSize", "there is no terminal"),
         }
     }
 }

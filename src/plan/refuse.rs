@@ -1,60 +1,127 @@
 //! What the native backend does not honour: refused by name before anything exists.
+//!
+//! A property of runtime-spec that is in neither [`REFUSED`] nor refused by its value further on must have its effect:
+//! `e2e/schema_walk.rs` sets each alone and looks for it.
 
 use crate::{Facts, Note};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 use wharf_core::{Error, Result};
 
-/// Sections and properties that nothing below handles.
-pub(crate) fn platform(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Result<()> {
-    let no = |what: &str, why: &str, pointer: &str| Err(Error::unsupported(what).because(why).at(pointer));
-    let other = "is for another platform";
-    if spec.solaris().is_some() {
-        return no("solaris", other, "solaris");
+/// A property that is refused wherever it asks for something.
+struct Refusal {
+    pointer: &'static str,
+    why: &'static str,
+    asks: fn(&Spec) -> bool,
+}
+
+const PLATFORM: &str = "is for another platform";
+const YET: &str = "is not supported yet";
+
+/// All of them. What comes to be supported leaves this table.
+const REFUSED: &[Refusal] = &[
+    Refusal { pointer: "solaris", why: PLATFORM, asks: |spec| spec.solaris().is_some() },
+    Refusal { pointer: "windows", why: PLATFORM, asks: |spec| spec.windows().is_some() },
+    Refusal { pointer: "zos", why: PLATFORM, asks: |spec| spec.zos().is_some() },
+    Refusal { pointer: "vm", why: "the native backend runs no virtual machines", asks: |spec| spec.vm().is_some() },
+    Refusal {
+        pointer: "process/commandLine",
+        why: PLATFORM,
+        asks: |spec| process(spec, |process| is_set(process.command_line())),
+    },
+    Refusal {
+        pointer: "process/user/username",
+        why: PLATFORM,
+        asks: |spec| process(spec, |process| is_set(process.user().username())),
+    },
+    Refusal {
+        pointer: "process/apparmorProfile",
+        why: YET,
+        asks: |spec| process(spec, |process| is_set(process.apparmor_profile())),
+    },
+    Refusal {
+        pointer: "process/selinuxLabel",
+        why: YET,
+        asks: |spec| process(spec, |process| is_set(process.selinux_label())),
+    },
+    Refusal {
+        pointer: "process/execCPUAffinity",
+        why: YET,
+        asks: |spec| process(spec, |process| process.exec_cpu_affinity().is_some()),
+    },
+    Refusal {
+        pointer: "linux/netDevices",
+        why: YET,
+        asks: |spec| linux(spec, |linux| linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+    },
+    Refusal { pointer: "linux/intelRdt", why: YET, asks: |spec| linux(spec, |linux| linux.intel_rdt().is_some()) },
+    Refusal {
+        pointer: "linux/memoryPolicy",
+        why: YET,
+        asks: |spec| linux(spec, |linux| linux.memory_policy().is_some()),
+    },
+];
+
+fn process(spec: &Spec, asks: impl Fn(&Process) -> bool) -> bool {
+    spec.process().as_ref().is_some_and(asks)
+}
+
+fn linux(spec: &Spec, asks: impl Fn(&Linux) -> bool) -> bool {
+    spec.linux().as_ref().is_some_and(asks)
+}
+
+fn is_set(text: &Option<String>) -> bool {
+    text.as_ref().is_some_and(|text| !text.is_empty())
+}
+
+impl Refusal {
+    fn error(&self) -> Error {
+        let name = self.pointer.rsplit('/').next().unwrap_or_default();
+        Error::unsupported(name).because(self.why).at(self.pointer)
     }
-    if spec.windows().is_some() {
-        return no("windows", other, "windows");
+}
+
+pub(crate) fn all(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Result<()> {
+    if facts.freebsd {
+        return Err(Refusal { pointer: "freebsd", why: PLATFORM, asks: |_| true }.error());
     }
-    if spec.zos().is_some() {
-        return no("zos", other, "zos");
-    }
-    if spec.vm().is_some() {
-        return no("vm", "the native backend runs no virtual machines", "vm");
+    if let Some(refusal) = REFUSED.iter().find(|refusal| (refusal.asks)(spec)) {
+        return Err(refusal.error());
     }
     if spec.annotations().as_ref().is_some_and(|annotations| annotations.contains_key("")) {
-        return Err(Error::invalid("an annotation with an empty key").at("annotations"));
+        return Err(Error::invalid("an annotation with an empty key").at("annotations/"));
     }
-    let yet = "is not supported yet";
-    if let Some(linux) = spec.linux() {
-        if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-            return no("netDevices", yet, "linux/netDevices");
-        }
-        if linux.intel_rdt().is_some() {
-            return no("intelRdt", yet, "linux/intelRdt");
-        }
-        if linux.memory_policy().is_some() {
-            return no("memoryPolicy", yet, "linux/memoryPolicy");
-        }
-        if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
-            if facts.selinux {
-                return no("mountLabel", yet, "linux/mountLabel");
-            }
-            notes.push(Note::MountLabel);
-        }
-        if linux.uid_mappings().is_none() != linux.gid_mappings().is_none()
-            && linux.namespaces().iter().flatten().any(|namespace| {
-                namespace.typ() == oci_spec::runtime::LinuxNamespaceType::User && namespace.path().is_none()
-            })
-        {
-            return Err(Error::invalid("a user namespace with only one of uidMappings and gidMappings").at("linux"));
-        }
+    if process(spec, |process| process.console_size().is_some() && !process.terminal().unwrap_or(false)) {
+        notes.push(Note::ConsoleSize);
     }
-    if let Some(process) = spec.process() {
-        if process.apparmor_profile().as_ref().is_some_and(|profile| !profile.is_empty()) {
-            return no("apparmorProfile", yet, "process/apparmorProfile");
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
+        if facts.selinux {
+            return Err(Error::unsupported("mountLabel").because(YET).at("linux/mountLabel"));
         }
-        if process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()) {
-            return no("selinuxLabel", yet, "process/selinuxLabel");
-        }
+        notes.push(Note::MountLabel);
+    }
+    let new_user = linux
+        .namespaces()
+        .iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::User && namespace.path().is_none());
+    if new_user && linux.uid_mappings().is_none() != linux.gid_mappings().is_none() {
+        let given = if linux.uid_mappings().is_some() { "linux/uidMappings" } else { "linux/gidMappings" };
+        return Err(Error::invalid("a user namespace with only one of uidMappings and gidMappings").at(given));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wharf_core::{PROPERTIES, Place, place};
+
+    #[test]
+    fn only_what_the_specification_knows_is_refused_by_name() {
+        for refusal in REFUSED {
+            assert_ne!(place(refusal.pointer.split('/')), Place::Unknown, "{}", refusal.pointer);
+        }
+        assert!(PROPERTIES.contains(&"freebsd"));
+    }
 }

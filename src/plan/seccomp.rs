@@ -140,26 +140,35 @@ pub enum Note {
     ListenerUnused,
 }
 
+impl Note {
+    /// Where in config.json.
+    pub fn pointer(&self) -> String {
+        match self {
+            Note::ForeignArchitecture { index, .. } => format!("linux/seccomp/architectures/{index}"),
+            Note::UnknownSyscall { rule, index, .. } => format!("linux/seccomp/syscalls/{rule}/names/{index}"),
+            Note::Multiplexed { rule, .. } => format!("linux/seccomp/syscalls/{rule}/args"),
+            Note::ValueTwoUnused { rule, index } => format!("linux/seccomp/syscalls/{rule}/args/{index}/valueTwo"),
+            Note::ListenerUnused => "linux/seccomp/listenerPath".to_owned(),
+        }
+    }
+
+    /// What has no effect, or not quite.
+    pub fn text(&self) -> String {
+        match self {
+            Note::ForeignArchitecture { name, .. } => format!("this machine runs no {name} process"),
+            Note::UnknownSyscall { name, .. } => format!("no system call {name} here"),
+            Note::Multiplexed { name, .. } => format!(
+                "conditions of {name} are not checked for 32-bit programs that call it through socketcall or ipc"
+            ),
+            Note::ValueTwoUnused { .. } => "only SCMP_CMP_MASKED_EQ looks at the second value".to_owned(),
+            Note::ListenerUnused => "no action notifies".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Note::ForeignArchitecture { index, name } => {
-                write!(f, "this machine runs no {name} process [linux/seccomp/architectures/{index}]")
-            }
-            Note::UnknownSyscall { rule, index, name } => {
-                write!(f, "no system call {name} here [linux/seccomp/syscalls/{rule}/names/{index}]")
-            }
-            Note::Multiplexed { rule, name } => write!(
-                f,
-                "conditions of {name} are not checked for 32-bit programs that call it through socketcall or ipc \
-                 [linux/seccomp/syscalls/{rule}/args]"
-            ),
-            Note::ValueTwoUnused { rule, index } => write!(
-                f,
-                "only SCMP_CMP_MASKED_EQ looks at the second value [linux/seccomp/syscalls/{rule}/args/{index}/valueTwo]"
-            ),
-            Note::ListenerUnused => f.write_str("no action notifies [linux/seccomp/listenerPath]"),
-        }
+        write!(f, "{} [{}]", self.text(), self.pointer())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod features;
 mod log;
+mod plan;
 mod ps;
 mod spec;
 mod state;
@@ -9,6 +10,7 @@ mod time;
 
 pub(crate) use features::features;
 pub(crate) use log::Log;
+pub(crate) use plan::Plan;
 pub(crate) use ps::{of_pids, pids, processes};
 pub(crate) use spec::spec;
 pub(crate) use state::{Row, owner, state, table};

@@ -60,7 +60,7 @@ pub(super) fn make(
     });
     // Engines match the words for an id that is taken; what else is wrong then comes of that.
     let draft = drafted.map_err(|error| taken(&request.root, &asked.id).unwrap_or(error))?;
-    log.warn_each(|| draft.notes());
+    log.warn_each(|| draft.remarks().iter().map(ToString::to_string).collect());
     let mut record = begin(asked, &bundle, backend.name(), route.why);
     draft.describe(&mut record);
     let store = Store::make(&request.root)?;

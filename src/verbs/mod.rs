@@ -7,6 +7,7 @@ mod kill;
 mod list;
 mod pause;
 mod pid_file;
+mod plan;
 mod ps;
 mod resume;
 mod run;
@@ -27,6 +28,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
     let root = request.root.as_path();
     let done = match &request.action {
         Action::Create(asked) => create::create(request, asked, options, log),
+        Action::Plan(asked) => return plan::plan(request, asked, log),
         Action::Run { create, detach, keep } => return run::run(request, create, options, log, *detach, *keep),
         Action::Start { id } => start::start(root, id, log),
         Action::State { id } => state::state(root, id),

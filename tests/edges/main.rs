@@ -78,7 +78,8 @@ const ROOMS: &[Room] = &[
     module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
     module("src/route", &["wharf-core"]),
     module("src/cli", &["wharf-core", "clap", "serde", "serde_json"]),
-    module("src/report", &["wharf-core", "wharf-sys", "oci-spec", "serde", "serde_json"]),
+    module("src/survey", &["wharf-core", "serde_json"]),
+    module("src/report", &["crate::survey", "wharf-core", "wharf-sys", "oci-spec", "serde", "serde_json"]),
     module(
         "src/verbs",
         &[
@@ -86,6 +87,7 @@ const ROOMS: &[Room] = &[
             "crate::report",
             "crate::route",
             "crate::store",
+            "crate::survey",
             "wharf-core",
             "wharf-sys",
             "wharf-native",
