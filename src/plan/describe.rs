@@ -2,7 +2,7 @@
 
 use crate::builder::Plan;
 use crate::options;
-use wharf_core::{Error, Kind};
+use wharf_core::{Error, Kind, errno_text};
 use wharf_steps::facts::{NO_DEVPTS, OUTSIDE, executable, hook_end};
 use wharf_steps::{Failure, Slot, Step};
 
@@ -142,28 +142,27 @@ pub fn command(name: &str, failure: &Failure) -> Error {
     const DIRECTORY: u32 = 0o040_000;
     let facts = failure.facts;
     let seen = facts & executable::SEEN != 0;
-    let missing = |doing: String| Error::new(Kind::CommandNotFound, doing);
-    let not_executable =
-        |why: &str| Error::new(Kind::CommandNotExecutable, format!("exec {name}")).errno(failure.errno).hint(why);
+    let refused = |kind, errno| Error::new(kind, format!("exec {name}")).errno(errno).because(small(errno));
+    let missing = || refused(Kind::CommandNotFound, ENOENT);
+    let not_executable = |why: &str| refused(Kind::CommandNotExecutable, failure.errno).hint(why);
     if facts & executable::NOT_FOUND != 0 {
-        return missing(format!("exec {name:?}: executable file not found in $PATH"));
+        let doing = format!("exec {name:?}: executable file not found in $PATH");
+        return Error::new(Kind::CommandNotFound, doing);
     }
     if seen && facts & KIND == DIRECTORY {
-        return Error::new(Kind::CommandNotExecutable, format!("exec {name}")).errno(EACCES).hint("it is a directory");
+        return refused(Kind::CommandNotExecutable, EACCES).hint("it is a directory");
     }
     match failure.errno {
-        ENOENT if !seen => missing(format!("exec {name}")).errno(ENOENT),
+        ENOENT if !seen => missing(),
         ENOENT => match needed(&failure.head) {
-            Some(Needed::Interpreter(path)) if path.ends_with('\r') => missing(format!("exec {name}"))
-                .errno(ENOENT)
-                .hint(format!("its first line names the interpreter {path:?}: the file has Windows line ends")),
-            Some(Needed::Interpreter(path)) => {
-                missing(format!("exec {name}")).errno(ENOENT).hint(format!("its interpreter {path} is missing"))
+            Some(Needed::Interpreter(path)) if path.ends_with('\r') => {
+                missing().hint(format!("its first line names the interpreter {path:?}: the file has Windows line ends"))
             }
-            Some(Needed::Loader(path)) => missing(format!("exec {name}"))
-                .errno(ENOENT)
-                .hint(format!("its loader {path} is missing: it is linked for another C library")),
-            None => missing(format!("exec {name}")).errno(ENOENT),
+            Some(Needed::Interpreter(path)) => missing().hint(format!("its interpreter {path} is missing")),
+            Some(Needed::Loader(path)) => {
+                missing().hint(format!("its loader {path} is missing: it is linked for another C library"))
+            }
+            None => missing(),
         },
         ENOEXEC => match machine(&failure.head) {
             Some(machine) => {
@@ -175,8 +174,13 @@ pub fn command(name: &str, failure: &Failure) -> Error {
         EACCES if facts & executable::NOEXEC != 0 => not_executable("it is on a file system mounted noexec"),
         EACCES if seen && facts & 0o111 == 0 => not_executable("it has no execute permission"),
         EACCES => not_executable("the user may not execute it, or may not search a directory on the way"),
-        errno => Error::new(Kind::CommandNotExecutable, format!("exec {name}")).errno(errno),
+        errno => refused(Kind::CommandNotExecutable, errno),
     }
+}
+
+/// An errno in small letters: Docker's client tells 126 and 127 by these words, and heeds the case.
+fn small(errno: i32) -> String {
+    errno_text(errno).to_lowercase()
 }
 
 /// Another file that a program cannot run without.
