@@ -11,6 +11,7 @@ mod crash;
 mod delegate;
 mod devices;
 mod domainname;
+mod exec;
 mod exec_failures;
 mod exit_codes;
 mod hooks;
@@ -107,6 +108,7 @@ fn main() -> std::process::ExitCode {
         notify_socket::trials(),
         plan::trials(),
         log_format::trials(),
+        exec::trials(),
         exec_failures::trials(),
         stale_state::trials(),
         parallel::trials(),

@@ -52,19 +52,23 @@ fn command(words: Vec<OsString>) -> c_int {
     };
     let request = match asked {
         Ok(Asked::Request(request)) => request,
-        Ok(Asked::Version) => return finish(&log, report::print(&report::version()).map(|()| 0), false),
-        Ok(Asked::Help(text)) => return finish(&log, report::print(&text).map(|()| 0), false),
-        Err(error) => return finish(&log, Err(error), false),
+        Ok(Asked::Version) => return finish(&log, report::print(&report::version()).map(|()| 0), Codes::Plain),
+        Ok(Asked::Help(text)) => return finish(&log, report::print(&text).map(|()| 0), Codes::Plain),
+        Err(error) => return finish(&log, Err(error), Codes::Plain),
     };
-    let run = matches!(request.action, Action::Run { .. });
+    let codes = match request.action {
+        Action::Run { .. } => Codes::Run,
+        Action::Exec { .. } => Codes::Exec,
+        _ => Codes::Plain,
+    };
     let outcome = verbs::perform(&request, &options, &log);
-    finish(&log, outcome, run)
+    finish(&log, outcome, codes)
 }
 
-fn finish(log: &Log, outcome: Result<i32>, run: bool) -> c_int {
+fn finish(log: &Log, outcome: Result<i32>, codes: Codes) -> c_int {
     match outcome {
         Ok(code) => code,
-        Err(error) => fail(log, &error, exit_code(error.kind(), run)),
+        Err(error) => fail(log, &error, exit_code(error.kind(), codes)),
     }
 }
 
@@ -73,15 +77,25 @@ fn fail(log: &Log, error: &Error, code: c_int) -> c_int {
     code
 }
 
-/// 2 for a wrong command line, 1 for a failure; `run` shares its codes with the payload and keeps 125 to 127 apart, as
-/// shells and engines do.
-fn exit_code(kind: Kind, run: bool) -> c_int {
-    match kind {
-        Kind::Usage => 2,
-        Kind::CommandNotFound if run => 127,
-        Kind::CommandNotExecutable if run => 126,
-        _ if run => 125,
-        _ => 1,
+/// What failures of a verb are told as.
+#[derive(Clone, Copy, Debug)]
+enum Codes {
+    Plain,
+    /// Shares its codes with the payload and keeps 125 to 127 apart, as shells and engines do.
+    Run,
+    /// Shares its codes with the payload; a failure is 255, as with runc.
+    Exec,
+}
+
+/// 2 for a wrong command line, 1 for a failure.
+fn exit_code(kind: Kind, codes: Codes) -> c_int {
+    match (kind, codes) {
+        (Kind::Usage, _) => 2,
+        (Kind::CommandNotFound, Codes::Run) => 127,
+        (Kind::CommandNotExecutable, Codes::Run) => 126,
+        (_, Codes::Run) => 125,
+        (_, Codes::Exec) => 255,
+        (_, Codes::Plain) => 1,
     }
 }
 
@@ -91,12 +105,13 @@ mod tests {
 
     #[test]
     fn run_tells_its_own_failures_from_the_payloads() {
-        assert_eq!(exit_code(Kind::Usage, true), 2);
-        assert_eq!(exit_code(Kind::CommandNotFound, true), 127);
-        assert_eq!(exit_code(Kind::CommandNotExecutable, true), 126);
-        assert_eq!(exit_code(Kind::Invalid, true), 125);
+        assert_eq!(exit_code(Kind::Usage, Codes::Run), 2);
+        assert_eq!(exit_code(Kind::CommandNotFound, Codes::Run), 127);
+        assert_eq!(exit_code(Kind::CommandNotExecutable, Codes::Run), 126);
+        assert_eq!(exit_code(Kind::Invalid, Codes::Run), 125);
+        assert_eq!(exit_code(Kind::CommandNotFound, Codes::Exec), 255);
         for kind in [Kind::CommandNotFound, Kind::Exists, Kind::NoSuchContainer, Kind::Unsupported] {
-            assert_eq!(exit_code(kind, false), 1);
+            assert_eq!(exit_code(kind, Codes::Plain), 1);
         }
     }
 }

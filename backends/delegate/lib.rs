@@ -8,6 +8,7 @@
 mod answer;
 mod child;
 mod create;
+mod exec;
 mod memory;
 mod wait;
 
@@ -20,7 +21,9 @@ use memory::Memory;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wharf_core::{Backend, ContainerId, Draft, Error, Job, Kind, LinuxResources, Record, Result, Status, Warnings};
+use wharf_core::{
+    Backend, ContainerId, Draft, Error, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result, Status, Warnings,
+};
 use wharf_sys::libc::{O_DIRECTORY, O_PATH};
 use wharf_sys::procfs::Procfs;
 
@@ -130,6 +133,16 @@ impl Backend for Delegate {
         let call = self.call(record, dir)?.args(["kill"]).args(all.then_some("--all")).args([&record.id, &signal]);
         let finished = call.pass_through(&doing, Some(SIGNAL_TIME))?;
         self.succeed("kill", record, finished)
+    }
+
+    fn exec(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        asked: &Exec,
+        log: Option<Log<'_>>,
+    ) -> Result<Box<dyn Joined>> {
+        Err(exec::become_the_program(self, record, dir, asked, log))
     }
 
     fn pause(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {

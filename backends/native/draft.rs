@@ -30,12 +30,13 @@ pub(crate) struct Judged<'a> {
     pub(crate) hooks: Hooks,
     pub(crate) terminal: Terminal<'a>,
     pub(crate) rootfs: String,
+    pub(crate) last_capability: u32,
 }
 
 impl<'a> Judged<'a> {
     pub(crate) fn new(native: &'a Native, job: Job<'a>) -> Result<Self> {
         let listen = activation::listen()?;
-        let preserved = preserved(&job, listen.as_ref())?;
+        let preserved = preserved(job.preserve_fds, listen.as_ref())?;
         refuse(&job)?;
         let terminal = job.terminal()?;
         let spec = &job.bundle.spec;
@@ -71,6 +72,7 @@ impl<'a> Judged<'a> {
             oom_score_adj: process.and_then(|process| process.oom_score_adj()),
             hooks: Hooks::new(spec)?,
             terminal,
+            last_capability: facts.last_capability,
             rootfs: facts.rootfs,
         })
     }
@@ -83,17 +85,17 @@ pub(crate) fn open_proc() -> Result<Procfs> {
 }
 
 /// Those of `LISTEN_FDS` come first, then those of `--preserve-fds`, as with runc.
-fn preserved(job: &Job<'_>, listen: Option<&Listen>) -> Result<u32> {
+pub(crate) fn preserved(asked: u32, listen: Option<&Listen>) -> Result<u32> {
     let listened = listen.map_or(0, |listen| listen.fds);
-    let all = listened.saturating_add(job.preserve_fds);
+    let all = listened.saturating_add(asked);
     match (3..all.saturating_add(3)).find(|number| !fd::is_inherited(*number)) {
         None => Ok(all),
         Some(number) => {
-            let asked = match number - 3 < listened {
+            let which = match number - 3 < listened {
                 true => format!("LISTEN_FDS={listened}"),
-                false => format!("--preserve-fds {}", job.preserve_fds),
+                false => format!("--preserve-fds {asked}"),
             };
-            Err(Error::new(Kind::Usage, asked).because(format!("the caller has not handed on descriptor {number}")))
+            Err(Error::new(Kind::Usage, which).because(format!("the caller has not handed on descriptor {number}")))
         }
     }
 }

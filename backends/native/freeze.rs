@@ -17,6 +17,10 @@ pub(crate) fn gone(record: &Record, doing: &str) -> Option<Error> {
         None => true,
         Some(init) => identity::alive(&open_proc().ok()?, init).ok()?.is_none(),
     };
-    let text = || format!("{doing} container {}: container not running", record.id);
-    ended.then(|| Error::new(Kind::NotRunning, text()))
+    ended.then(|| not_running(record, doing))
+}
+
+/// In the words that engines match.
+pub(crate) fn not_running(record: &Record, doing: &str) -> Error {
+    Error::new(Kind::NotRunning, format!("{doing} container {}: container not running", record.id))
 }

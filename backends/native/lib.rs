@@ -8,7 +8,9 @@ mod handover;
 mod hooks;
 mod host_mounts;
 mod identity;
+mod join;
 mod launch;
+mod limits;
 mod notify;
 mod remove;
 mod signal;
@@ -22,7 +24,7 @@ use notify::Relay;
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use wharf_core::{Backend, Draft, Job, LinuxResources, Record, Result, Status, Warnings};
+use wharf_core::{Backend, Draft, Exec, Job, Joined, LinuxResources, Log, Record, Result, Status, Warnings};
 
 /// Name of the backend in records and on the command line.
 pub const NAME: &str = "native";
@@ -72,6 +74,16 @@ impl Backend for Native {
 
     fn kill(&self, record: &Record, _dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
         signal::kill(record, signal, all)
+    }
+
+    fn exec(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        asked: &Exec,
+        _log: Option<Log<'_>>,
+    ) -> Result<Box<dyn Joined>> {
+        join::exec(record, dir, asked)
     }
 
     fn pause(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<()> {

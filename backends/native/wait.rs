@@ -1,4 +1,4 @@
-//! The foreground of `run`: passes signals on and waits for the payload's end.
+//! The foreground of `run` and `exec`: passes signals on and waits for the payload's end.
 
 use crate::notify::Relay;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,11 +11,18 @@ struct Spoken {
     signals: OwnedFd,
 }
 
-/// The signals were blocked before the payload was born, so none is lost.
 pub(crate) fn wait(record: &Record, relay: Option<Relay>) -> Result<i32> {
-    let failed = |errno: Errno| Error::system(format!("wait for container {}", record.id), errno as i32);
-    let Some(init) = &record.init else { return Err(failed(Errno::ECHILD)) };
-    let pidfd = match process::pidfd(init.pid) {
+    let doing = || format!("wait for container {}", record.id);
+    match &record.init {
+        Some(init) => until_end(init.pid, relay, doing),
+        None => Err(Error::system(doing(), Errno::ECHILD as i32)),
+    }
+}
+
+/// Waits for a child of ours. The signals were blocked before it was born, so none is lost.
+pub(crate) fn until_end(payload: i32, relay: Option<Relay>, doing: impl Fn() -> String) -> Result<i32> {
+    let failed = |errno: Errno| Error::system(doing(), errno as i32);
+    let pidfd = match process::pidfd(payload) {
         Err(errno) => return Err(failed(errno)),
         Ok(pidfd) => pidfd,
     };
@@ -29,7 +36,7 @@ pub(crate) fn wait(record: &Record, relay: Option<Relay>) -> Result<i32> {
             Err(Errno::ECHILD) => return Err(failed(Errno::ECHILD)),
             other => other.map_err(failed)?,
         } {
-            if pid == init.pid {
+            if pid == payload {
                 if let Some(Spoken { relay, .. }) = &spoken {
                     relay.last_words(process::pid()).map_err(failed)?;
                 }

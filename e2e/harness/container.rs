@@ -1,7 +1,7 @@
 //! A container of a trial: the verbs, what it printed, and its end. Dropped, it is deleted by force.
 
 use crate::runtime::limit;
-use crate::{Bundle, Finished, Host, Report, Stop, Value};
+use crate::{Bundle, Finished, Host, Ran, Report, Stop, Value};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::cell::Cell;
@@ -77,6 +77,21 @@ impl<'h> Container<'h> {
         args.extend_from_slice(options);
         args.push(&self.id);
         self.host.runtime.call(&args)
+    }
+
+    /// `exec` with options before the id and the command after it, its end as it is.
+    pub fn exec(&self, options: &[&str], command: &[&str]) -> Result<Ran, Stop> {
+        let args: Vec<&str> = [&["exec"], options, &[&self.id], command].concat();
+        Ok(Ran::new(self.host.runtime.call(&args)?))
+    }
+
+    /// What the payload's commands printed, of an `exec` of it that ended with 0.
+    pub fn exec_lines<const N: usize>(&self, options: &[&str], words: &[&str]) -> Result<[Report; N], Stop> {
+        let ran = self.exec(options, &[&["/bin/payload"], words].concat())?;
+        match ran.code() {
+            Some(0) => ran.all(),
+            _ => Err(Stop::failed(format!("exec in {}: {}", self.id, ran.finished))),
+        }
     }
 
     pub fn wait_for_status(&self, wanted: &str) -> Result<(), Stop> {

@@ -14,17 +14,19 @@ const END: Duration = Duration::from_secs(10);
 /// How long an emptied cgroup may stay busy.
 const BUSY: Duration = Duration::from_secs(2);
 
-struct Place {
-    hierarchy: usize,
-    path: String,
-    made: u32,
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) hierarchy: usize,
+    pub(crate) path: String,
+    pub(crate) made: u32,
 }
 
 /// The cgroup of a container in every hierarchy. A cgroup that is gone has no processes and is not frozen.
+#[derive(Debug)]
 pub struct Handle {
-    layout: Layout,
-    base: Option<Dir>,
-    places: Vec<Place>,
+    pub(crate) layout: Layout,
+    pub(crate) base: Option<Dir>,
+    pub(crate) places: Vec<Place>,
     /// Which hierarchy freezes and lists processes, and the path there.
     main: Option<(usize, String)>,
 }

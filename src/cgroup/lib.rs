@@ -9,6 +9,7 @@ mod device_rules;
 mod devices;
 mod filter;
 mod handle;
+mod join;
 mod layout;
 mod memory;
 mod others;
@@ -20,6 +21,7 @@ mod wanted;
 
 pub use create::Cgroup;
 pub use handle::Handle;
+pub use join::Joint;
 pub use layout::{Hierarchy, Layout, Version};
 pub use update::Update;
 pub use wanted::{Missing, Wanted, Write};

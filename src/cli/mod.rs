@@ -93,35 +93,41 @@ impl Scan {
             }
         }
         let words = scan.verb.as_deref().and_then(table::verb);
-        let mut ended = words.is_none();
+        let Some(words) = words else {
+            scan.words.extend(typed);
+            return scan;
+        };
         let mut operands = 0;
         // Whether the word is the value of the option before it.
         let mut is_value = false;
         while let Some(word) = typed.next() {
-            ended |= word == "--";
-            if let Some(words) = words.filter(|words| words.rest.is_some() && !ended) {
-                if is_value || !word.as_bytes().starts_with(b"-") || word == "-" {
-                    operands += usize::from(!std::mem::take(&mut is_value));
-                    scan.words.push(word);
-                    if operands == words.operands.len() {
-                        // What follows is not ours to understand.
-                        scan.words.push("--".into());
-                        let mut rest = typed.skip_while({
-                            let mut first = true;
-                            move |word| std::mem::take(&mut first) && word == "--"
-                        });
-                        scan.words.extend(&mut rest);
-                        break;
+            if std::mem::take(&mut is_value) {
+                scan.words.push(word);
+                continue;
+            }
+            if word == "--" {
+                scan.words.push(word);
+                scan.words.extend(typed);
+                break;
+            }
+            if words.rest.is_some() {
+                if !word.as_bytes().starts_with(b"-") || word == "-" {
+                    operands += 1;
+                    if operands < words.before_rest() {
+                        scan.words.push(word);
+                        continue;
                     }
-                    continue;
+                    // What follows is not ours to understand; nor is this word, where it is not an operand.
+                    let at = scan.words.len() + usize::from(operands == words.operands.len());
+                    scan.words.push(word);
+                    scan.words.insert(at, "--".into());
+                    let mut first = at + 1 == scan.words.len();
+                    scan.words.extend(typed.skip_while(|word| std::mem::take(&mut first) && word == "--"));
+                    break;
                 }
                 is_value = word.to_str().is_some_and(|text| words.takes_next(text));
             }
-            if ended {
-                scan.words.push(word);
-            } else {
-                scan.option(word, |name| words.and_then(|words| words.opt(name)));
-            }
+            scan.option(word, |name| words.opt(name));
         }
         scan
     }
@@ -236,7 +242,8 @@ fn arg(opt: &Opt) -> Arg {
                 }
             };
             // A number may be below 0.
-            arg.action(ArgAction::Set).value_name(name).value_parser(parser).allow_negative_numbers(true)
+            let action = if opt.many { ArgAction::Append } else { ArgAction::Set };
+            arg.action(action).value_name(name).value_parser(parser).allow_negative_numbers(true)
         }
     }
 }

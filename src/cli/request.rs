@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use wharf_core::{ContainerId, Level};
+use wharf_core::{ContainerId, Exec, Level};
 
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -26,6 +26,7 @@ pub(crate) enum Action {
     Resume { id: ContainerId },
     Ps { id: ContainerId, format: ListFormat, options: Vec<OsString> },
     Update { id: ContainerId, from: Resources },
+    Exec { id: ContainerId, exec: Exec },
     Run { create: Create, detach: bool, keep: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },

@@ -6,7 +6,7 @@ use super::{Caller, resources, signal};
 use clap::ArgMatches;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use wharf_core::{ContainerId, Error, Kind, Result};
+use wharf_core::{ContainerId, Error, Exec, Kind, Result, User};
 
 /// The log options are completed from the configuration.
 pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOptions) -> Result<Request> {
@@ -56,6 +56,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
             all: words.get_flag("all"),
         },
         "delete" => Action::Delete { id: id(words)?, force: words.get_flag("force") },
+        "exec" => Action::Exec { id: id(words)?, exec: exec(words)? },
         "pause" => Action::Pause { id: id(words)? },
         "resume" => Action::Resume { id: id(words)? },
         "ps" => Action::Ps { id: id(words)?, format: format(words), options: rest(words, "ps-options") },
@@ -89,6 +90,60 @@ fn create(words: &ArgMatches) -> Result<Create> {
         no_pivot: words.get_flag("no-pivot"),
         no_new_keyring: words.get_flag("no-new-keyring"),
     })
+}
+
+fn exec(words: &ArgMatches) -> Result<Exec> {
+    let text = |name: &str| words.get_one::<String>(name).filter(|text| !text.is_empty()).cloned();
+    let texts = |name: &str| words.get_many::<String>(name).into_iter().flatten().cloned().collect::<Vec<_>>();
+    let exec =
+        Exec {
+            process: path(words, "process"),
+            args: rest(words, "command").into_iter().map(OsString::into_string).collect::<Result<_, _>>().map_err(
+                |word| Error::new(Kind::Usage, format!("exec: {:?}", word.display())).because("is not UTF-8"),
+            )?,
+            tty: words.get_flag("tty"),
+            user: text("user").map(|text| user(&text)).transpose()?,
+            additional_gids: words.get_many::<u32>("additional-gids").into_iter().flatten().copied().collect(),
+            cwd: text("cwd"),
+            env: texts("env"),
+            capabilities: texts("cap"),
+            apparmor: text("apparmor"),
+            process_label: text("process-label"),
+            no_new_privileges: words.get_flag("no-new-privs"),
+            preserve_fds: words.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
+            ignore_paused: words.get_flag("ignore-paused"),
+            cgroups: texts("cgroup"),
+            detach: words.get_flag("detach"),
+            pid_file: path(words, "pid-file"),
+            console_socket: path(words, "console-socket"),
+        };
+    match (&exec.process, exec.args.is_empty()) {
+        (None, true) => Err(Error::new(Kind::Usage, "exec: no command is given").hint("or a process with --process")),
+        (Some(_), false) => {
+            Err(Error::new(Kind::Usage, "exec: a command is given both by --process and on the command line"))
+        }
+        _ => Ok(exec),
+    }
+}
+
+/// Numbers only: what a name means is for the image to say, and it may say that `1` is root (CVE-2016-3697).
+fn user(text: &str) -> Result<User> {
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        // The largest one means "do not change" to the kernel (setresuid(2)).
+        digits.parse().ok().filter(|number| plain && *number != u32::MAX)
+    };
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (number(uid), Some(number(gid))),
+        None => (number(text), None),
+    };
+    match (uid, gid) {
+        (Some(uid), None) => Ok(User { uid, gid: None }),
+        (Some(uid), Some(Some(gid))) => Ok(User { uid, gid: Some(gid) }),
+        _ => {
+            Err(Error::new(Kind::Usage, format!("exec: {text:?} is no value for --user")).hint("UID[:GID], in numbers"))
+        }
+    }
 }
 
 fn id(words: &ArgMatches) -> Result<ContainerId> {

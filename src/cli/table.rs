@@ -8,6 +8,8 @@ pub(super) struct Opt {
     pub(super) value: Option<&'static str>,
     /// The only values allowed; empty means any.
     pub(super) among: &'static [&'static str],
+    /// May be given more than once, and all are meant.
+    pub(super) many: bool,
     pub(super) help: &'static str,
 }
 
@@ -30,11 +32,11 @@ pub(super) struct Operand {
 }
 
 const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Opt {
-    Opt { long, short, value: None, among: &[], help }
+    Opt { long, short, value: None, among: &[], many: false, help }
 }
 
 const fn value(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Opt {
-    Opt { long, short, value: Some(value), among: &[], help }
+    Opt { long, short, value: Some(value), among: &[], many: false, help }
 }
 
 const fn choice(
@@ -44,10 +46,15 @@ const fn choice(
     among: &'static [&'static str],
     help: &'static str,
 ) -> Opt {
-    Opt { long, short, value: Some(name), among, help }
+    Opt { long, short, value: Some(name), among, many: false, help }
+}
+
+const fn each(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Opt {
+    Opt { long, short, value: Some(value), among: &[], many: true, help }
 }
 
 const ID: Operand = Operand { name: "container-id", required: true, help: "Name of the container" };
+const COMMAND: Operand = Operand { name: "command", required: false, help: "The command with its arguments" };
 const SIGNAL: Operand =
     Operand { name: "signal", required: false, help: "Name or number of the signal [default: SIGTERM]" };
 
@@ -116,6 +123,26 @@ const UPDATE: &[Opt] = &[
     value("mem-bw-schema", None, "SCHEMA", "Refused: Intel RDT is not supported"),
 ];
 
+const EXEC: &[Opt] = &[
+    value("process", Some('p'), "FILE", "Read the process from this JSON file instead of taking the container's own"),
+    switch("tty", Some('t'), "Give it a terminal"),
+    value("user", Some('u'), "UID[:GID]", "Run as this user, by number"),
+    each("additional-gids", Some('g'), "N", "Add a supplementary group"),
+    value("cwd", None, "WORD", "Working directory in the container"),
+    each("env", Some('e'), "NAME=VALUE", "Set a variable of the environment"),
+    each("cap", Some('c'), "CAPABILITY", "Add a capability"),
+    value("apparmor", None, "WORD", "AppArmor profile"),
+    value("process-label", None, "WORD", "SELinux label"),
+    switch("no-new-privs", None, "Set no_new_privs"),
+    value("preserve-fds", None, "N", "Pass on N descriptors from number 3 on [default: 0]"),
+    switch("ignore-paused", None, "In a paused container wait until it is resumed"),
+    each("cgroup", None, "[CONTROLLER:]PATH", "Run in this cgroup, which is below the container's"),
+    switch("detach", Some('d'), "Return when the command runs"),
+    value("pid-file", None, "FILE", "File to write the process id to"),
+    value("console-socket", None, "PATH", "Unix socket that receives the terminal's master end"),
+    switch("no-subreaper", None, "Do not adopt orphaned processes (wharf never does)"),
+];
+
 /// Every verb, in the order of help.
 pub(super) const VERBS: &[Words] = &[
     Words {
@@ -147,6 +174,13 @@ pub(super) const VERBS: &[Words] = &[
         opts: &[CREATE, RUN],
         operands: &[ID],
         rest: None,
+    },
+    Words {
+        name: "exec",
+        about: "Run one more command in a container",
+        opts: &[EXEC],
+        operands: &[ID],
+        rest: Some(COMMAND),
     },
     Words { name: "pause", about: "Stop every process of a container", opts: &[], operands: &[ID], rest: None },
     Words { name: "resume", about: "Let a paused container go on", opts: &[], operands: &[ID], rest: None },
@@ -200,7 +234,7 @@ pub(super) const VERBS: &[Words] = &[
 ];
 
 /// Verbs of other runtimes that are known and refused by name.
-pub(super) const LATER: &[&str] = &["checkpoint", "events", "exec", "restore"];
+pub(super) const LATER: &[&str] = &["checkpoint", "events", "restore"];
 
 pub(super) fn global(long: &str) -> Option<&'static Opt> {
     GLOBALS.iter().find(|opt| opt.long == long)
@@ -211,16 +245,22 @@ pub(super) fn verb(name: &str) -> Option<&'static Words> {
 }
 
 impl Words {
+    /// How many words that are no options come before the first that is not ours to understand. A command's own options
+    /// begin behind its name.
+    pub(super) fn before_rest(&self) -> usize {
+        self.operands.len() + usize::from(self.rest.is_some_and(|rest| rest.name == COMMAND.name))
+    }
+
     /// Whether the next word is the value of this option.
     pub(super) fn takes_next(&self, word: &str) -> bool {
-        let mut opts = self.opts.iter().flat_map(|opts| opts.iter());
-        let found = match word.strip_prefix("--") {
-            Some(long) => opts.find(|opt| opt.long == long),
-            None => opts.find(|opt| {
-                opt.short.is_some_and(|short| word.strip_prefix('-') == Some(short.encode_utf8(&mut [0; 4])))
-            }),
-        };
-        found.is_some_and(|opt| opt.value.is_some())
+        if let Some(long) = word.strip_prefix("--") {
+            return self.opt(long).is_some_and(|opt| opt.value.is_some());
+        }
+        // In `-tu 5` the first letter that takes a value takes all that follows it.
+        let opt = |letter| self.opts.iter().flat_map(|opts| opts.iter()).find(|opt| opt.short == Some(letter));
+        let mut letters = word.chars().skip(1);
+        let found = letters.find(|letter| opt(*letter).is_none_or(|opt| opt.value.is_some()));
+        found.is_some_and(|letter| opt(letter).is_some()) && letters.next().is_none()
     }
 
     pub(super) fn opt(&self, long: &str) -> Option<&'static Opt> {

@@ -1,6 +1,7 @@
 //! Command lines of every engine and of people, and what they come to.
 
 use super::*;
+use wharf_core::{Exec, User};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -148,10 +149,78 @@ fn a_wrong_word_is_named_with_a_suggestion() {
 
 #[test]
 fn what_is_known_and_not_there_yet_is_refused_by_name() {
-    for line in ["exec c sh", "--criu /usr/sbin/criu state c"] {
-        let error = error(line);
-        assert_eq!(error.kind(), Kind::Unsupported, "{line}");
-        assert!(error.to_string().ends_with("is not supported yet"), "{error}");
+    let error = error("--criu /usr/sbin/criu state c");
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.to_string().ends_with("is not supported yet"), "{error}");
+}
+
+#[test]
+fn options_of_exec_end_where_its_command_begins() {
+    for line in [
+        "exec -u 5:6 -e A=1 --env B=2 -g 7 --additional-gids=8 -c CHOWN --cap KILL -d c sh -c -x --",
+        "exec -du 5:6 -e=A=1 -eB=2 -g7 -g 8 -cCHOWN c -c KILL sh -c -x --",
+        "exec --user=5:6 c --env A=1 --env=B=2 -g 7 -g 8 --cap CHOWN --cap=KILL --detach -- sh -c -x --",
+        "exec -d -u 5:6 -e A=1 -e B=2 -g 7 -g 8 -c CHOWN -c KILL -- c sh -c -x --",
+    ] {
+        let Action::Exec { id, exec } = request(line).action else { panic!("{line}") };
+        assert_eq!(id.as_str(), "c", "{line}");
+        let expected = Exec {
+            args: ["sh", "-c", "-x", "--"].map(String::from).to_vec(),
+            user: Some(User { uid: 5, gid: Some(6) }),
+            env: ["A=1", "B=2"].map(String::from).to_vec(),
+            additional_gids: vec![7, 8],
+            capabilities: ["CHOWN", "KILL"].map(String::from).to_vec(),
+            detach: true,
+            ..Exec::default()
+        };
+        assert_eq!(exec, expected, "{line}");
+    }
+}
+
+#[test]
+fn engines_hand_a_process_file_to_exec() {
+    let line =
+        "--root /r --log /l --log-format json exec --process /p.json --pid-file /f --detach --console-socket /s c";
+    let Action::Exec { exec, .. } = request(line).action else { panic!("{line}") };
+    let expected = Exec {
+        process: Some("/p.json".into()),
+        pid_file: Some("/f".into()),
+        console_socket: Some("/s".into()),
+        detach: true,
+        ..Exec::default()
+    };
+    assert_eq!(exec, expected);
+    let line = "exec -p /p --cwd / --apparmor a --process-label l --no-new-privs --preserve-fds 2 --ignore-paused \
+                --cgroup cpu:/a --cgroup memory:b --tty --no-subreaper c";
+    let Action::Exec { exec, .. } = request(line).action else { panic!("{line}") };
+    assert_eq!((exec.cwd.as_deref(), exec.apparmor.as_deref()), (Some("/"), Some("a")));
+    assert_eq!((exec.process_label.as_deref(), exec.preserve_fds), (Some("l"), 2));
+    assert_eq!(exec.cgroups, ["cpu:/a", "memory:b"]);
+    assert!(exec.no_new_privileges && exec.ignore_paused && exec.tty && !exec.detach);
+}
+
+#[test]
+fn exec_without_a_command_or_with_two_is_refused() {
+    assert!(error("exec c").to_string().contains("no command is given"));
+    assert!(error("exec -d c --").to_string().contains("no command is given"));
+    assert!(error("exec -p /p c sh").to_string().contains("both by --process and on the command line"));
+    assert!(error("exec").to_string().contains("missing"));
+}
+
+#[test]
+fn a_user_of_exec_is_one_or_two_numbers_and_nothing_else() {
+    for (text, uid, gid) in
+        [("0", 0, None), ("1", 1, None), ("007:8", 7, Some(8)), ("4294967294:0", u32::MAX - 1, Some(0))]
+    {
+        let Action::Exec { exec, .. } = request(&format!("exec -u {text} c sh")).action else { panic!("{text}") };
+        assert_eq!(exec.user, Some(User { uid, gid }), "{text}");
+    }
+    for text in
+        ["root", "+1", "0x1", "1:", ":1", "1:2:3", "1,2", "1.0", "4294967295", "4294967296", "1:4294967295", "1:root"]
+    {
+        let error = error(&format!("exec --user={text} c sh"));
+        assert_eq!(error.kind(), Kind::Usage, "{text}");
+        assert!(error.to_string().contains("is no value for --user"), "{error}");
     }
 }
 

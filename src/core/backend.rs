@@ -8,7 +8,9 @@
 //! Hold::release         the payload outlives us, waiting for `start`
 //! ```
 
-use crate::{Bundle, CgroupPaths, ContainerId, Error, Kind, Process, Record, Remark, Result, Status, Terminal};
+use crate::{
+    Bundle, CgroupPaths, ContainerId, Error, Exec, Joined, Kind, Process, Record, Remark, Result, Status, Terminal,
+};
 use oci_spec::runtime::LinuxResources;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -111,6 +113,11 @@ pub trait Backend {
 
     /// Signals the payload; `all` means every process of the container.
     fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()>;
+
+    /// Makes a process join the container, which must be running or only created; it waits for its release. A failure
+    /// leaves nothing behind. A backend that hands over to another program by exec does not return.
+    fn exec(&self, record: &Record, dir: BorrowedFd<'_>, asked: &Exec, log: Option<Log<'_>>)
+    -> Result<Box<dyn Joined>>;
 
     /// Stops every process of the container; returns when all stand still.
     fn pause(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;

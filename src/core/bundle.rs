@@ -1,7 +1,7 @@
 //! The bundle as it is handed to us: its directory and its config.json, read once.
 
 use crate::{Error, Kind, Result};
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -66,6 +66,16 @@ fn read(config: &Path) -> std::io::Result<Vec<u8>> {
 /// Reads limits apart from a bundle, as `update` gets them; `name` says where they come from.
 pub fn parse_resources(raw: &[u8], name: &str) -> Result<LinuxResources> {
     serde_json::from_slice(raw).map_err(|error| locate::<LinuxResources>(raw, name, error))
+}
+
+/// Reads a process object (config.md, "Process") from a file of its own.
+pub fn read_process(path: &Path) -> Result<Process> {
+    let doing = || format!("read process {}", path.display());
+    let raw = std::fs::read(path).map_err(|error| match error.raw_os_error() {
+        Some(errno) => Error::system(doing(), errno),
+        None => Error::new(Kind::System, doing()).because(error),
+    })?;
+    serde_json::from_slice(&raw).map_err(|error| locate::<Process>(&raw, &path.display().to_string(), error))
 }
 
 fn parse(raw: &[u8], config: &Path) -> Result<Spec> {

@@ -4,6 +4,7 @@
 mod backend;
 mod bundle;
 mod error;
+mod exec;
 mod id;
 mod level;
 mod lifecycle;
@@ -13,8 +14,9 @@ mod terminal;
 mod verdict;
 
 pub use backend::{Backend, Created, Draft, Hold, Job, Log, Supervisor, Unsupported, Warnings};
-pub use bundle::{Bundle, parse_resources};
+pub use bundle::{Bundle, parse_resources, read_process};
 pub use error::{Error, Kind, Result, errno_text};
+pub use exec::{Exec, Joined, User};
 pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};

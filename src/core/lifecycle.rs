@@ -52,6 +52,8 @@ pub enum Verb {
     Events,
     /// Changes limits.
     Update,
+    /// Runs one more process.
+    Exec,
 }
 
 /// `Ok`, or the reason in the words that engines match.
@@ -87,6 +89,12 @@ pub fn allowed(id: &ContainerId, status: Status, verb: Verb) -> Result<()> {
         // Without a pid namespace of their own, processes outlive the first one.
         (Verb::Ps, Created | Running | Paused | Stopped) => Ok(()),
         (Verb::Ps, Creating) => wrong("list the processes of", "it is still being created"),
+        (Verb::Exec, Created | Running) => Ok(()),
+        (Verb::Exec, Creating) => wrong("exec in", "it is still being created"),
+        (Verb::Exec, Paused) => Err(Error::new(Kind::WrongStatus, format!("exec in container {id}"))
+            .because("it is paused")
+            .hint("--ignore-paused waits until it is resumed")),
+        (Verb::Exec, Stopped) => gone("exec in"),
         (Verb::Events, Created | Running | Paused) => Ok(()),
         (Verb::Events, Creating) => wrong("watch", "it is still being created"),
         (Verb::Events, Stopped) => gone("watch"),
@@ -109,6 +117,7 @@ mod tests {
             (Verb::Kill, [false, true, true, true, false]),
             (Verb::Delete, [false, false, false, false, true]),
             (Verb::ForceDelete, [true; 5]),
+            (Verb::Exec, [false, true, true, false, false]),
             (Verb::Pause, [false, true, true, false, false]),
             (Verb::Resume, [false, false, false, true, false]),
             (Verb::Ps, [false, true, true, true, true]),

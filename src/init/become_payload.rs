@@ -31,9 +31,9 @@ fn as_user<T>(uid: u32, gid: u32, work: impl FnOnce() -> Result<T>) -> Result<T>
 /// Changes to the working directory with the user's own rights, or with root's where those do not suffice, as runc does
 /// for a home that is not yet the user's. The kernel then says where it is: a descriptor of the host that leads outside
 /// must not (CVE-2024-21626).
-pub(crate) fn directory(path: &CStr, uid: u32, gid: u32) -> Done {
+pub(crate) fn directory(path: &CStr, uid: u32, gid: u32, make: bool) -> Done {
     match as_user(uid, gid, || process::chdir(path)) {
-        Err(Errno::ENOENT) => {
+        Err(Errno::ENOENT) if make => {
             make_directories(path)?;
             process::chdir(path)?;
         }

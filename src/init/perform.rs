@@ -127,12 +127,10 @@ impl<'a> Init<'a> {
     }
 
     /// Closes what shows the host: nothing in the container may be reached by way of it (CVE-2024-21626).
-    pub(crate) fn close_host(&mut self) {
+    pub(crate) fn close_host(&mut self, kept: &[Slot]) {
         for index in 0..Slot::COUNT {
             let slot = Slot(index as u8);
-            let kept = [Slot::PARENT, Slot::START, Slot::STATE, Slot::ROOT, Slot::DEV, Slot::CONSOLE];
-            let kept = kept.contains(&slot);
-            if !kept {
+            if !kept.contains(&slot) {
                 self.close(slot);
             }
         }
@@ -194,7 +192,8 @@ impl<'a> Init<'a> {
             Step::LoopbackUp {} => namespace::loopback_up()?,
             Step::Pivot {} | Step::MoveRoot {} | Step::ChangeRoot {} => {
                 mount::enter_root(self, step)?;
-                self.close_host();
+                let kept = [Slot::PARENT, Slot::START, Slot::STATE, Slot::ROOT, Slot::DEV, Slot::CONSOLE];
+                self.close_host(&kept);
             }
             Step::RootReadonly {} => {
                 wharf_sys::mount::set_attributes(self.slot(Slot::ROOT), false, wharf_sys::mount::attr::RDONLY, 0, 0)?
@@ -210,7 +209,7 @@ impl<'a> Init<'a> {
             Step::SessionKeyring { name } => match credentials::join_session_keyring(plan.text(name)) {
                 // A kernel without keys has nothing to leak.
                 Err(Errno::ENOSYS) => {}
-                other => drop(other?),
+                other => other?,
             },
             Step::Personality { persona } => process::set_personality(persona)?,
             Step::IoPriority { value } => process::set_io_priority(value)?,
@@ -236,7 +235,9 @@ impl<'a> Init<'a> {
                     .collect();
                 credentials::set_groups(&gids)?;
             }
-            Step::WorkingDirectory { path, uid, gid } => become_payload::directory(plan.text(path), uid, gid)?,
+            Step::WorkingDirectory { path, uid, gid, make } => {
+                become_payload::directory(plan.text(path), uid, gid, make)?;
+            }
             Step::FindExecutable { name, candidates, uid, gid } => {
                 become_payload::find(self, plan.text(name), candidates, uid, gid)?;
             }
@@ -267,6 +268,7 @@ impl<'a> Init<'a> {
             Step::BindTerminal { directory, name } => terminal::bind(self, plan.text(directory), plan.text(name))?,
             Step::SendTerminal {} => terminal::send(self)?,
             Step::TakeTerminal { uid } => terminal::take(self, uid)?,
+            Step::CloseHost {} => self.close_host(&[Slot::PARENT, Slot::CONSOLE]),
             Step::Exec { arguments, environment } => become_payload::exec(self, arguments, environment)?,
         }
         Ok(())

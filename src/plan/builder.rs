@@ -129,6 +129,25 @@ impl Plan {
         &self.steps
     }
 
+    /// The seccomp filter that is loaded, of eight bytes an instruction, and its flags.
+    pub fn seccomp(&self) -> Option<(&[u8], u32)> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Seccomp { program, flags } => {
+                let from = program.at as usize;
+                Some((&self.arena[from..from + program.length as usize], *flags))
+            }
+            _ => None,
+        })
+    }
+
+    /// The personality that is set.
+    pub fn persona(&self) -> Option<u64> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Personality { persona } => Some(*persona),
+            _ => None,
+        })
+    }
+
     /// The config pointer of step `index`.
     pub fn pointer(&self, index: usize) -> &str {
         self.pointers.get(index).map_or("", String::as_str)

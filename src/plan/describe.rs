@@ -43,9 +43,11 @@ impl Plan {
     pub fn describe(&self, step: Step) -> String {
         let text = |at| self.text(at);
         match step {
+            Step::EnterNamespace { slot: Slot::INIT, .. } => "join the container's namespaces".to_owned(),
             Step::EnterNamespace { kind, .. } => format!("join the {} namespace", kinds(kind)),
             Step::Unshare { flags } => format!("make a new {} namespace", kinds(flags)),
             Step::BecomeRoot {} => "become root in the user namespace".to_owned(),
+            Step::Bear { flags: 0 } => "make a process in the container's namespaces".to_owned(),
             Step::Bear { .. } => "make the container's namespaces".to_owned(),
             Step::Report { .. } | Step::Await {} => "speak with wharf".to_owned(),
             Step::Hook { path, .. } => format!("run hook {}", text(path)),
@@ -108,6 +110,7 @@ impl Plan {
             }
             Step::SendTerminal {} => "send the terminal to the console socket".to_owned(),
             Step::TakeTerminal { .. } => "take the terminal".to_owned(),
+            Step::CloseHost {} => "close what is the host's".to_owned(),
             Step::Exec { arguments, .. } => {
                 format!("exec {}", self.list(arguments).first().map_or("", String::as_str))
             }

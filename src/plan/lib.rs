@@ -6,6 +6,7 @@ mod capabilities;
 mod describe;
 mod devices;
 mod environment;
+mod exec;
 mod facts;
 mod hooks;
 mod masks;
@@ -24,6 +25,7 @@ mod terminal;
 pub use builder::{Builder, Plan};
 pub use describe::{command, hook};
 pub use environment::NOTIFY_DIRECTORY;
+pub use exec::{Joining, changed, exec};
 pub use facts::{CgroupMount, Facts, Listen};
 pub use hooks::entries as hook_entries;
 pub use namespaces::{Born, Join, Mapping, Namespaces, kind_of};
@@ -62,7 +64,8 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     environment::notify_mount(facts, &mut plan)?;
     namespaces::configure(spec, &namespaces, &mut plan)?;
     sysctl::all(spec, &namespaces, &mut plan)?;
-    process::early(spec, &mut plan)?;
+    let process = process::of(spec)?;
+    process::early(process, &mut plan)?;
     masks::source(spec, &mut plan);
     plan.sync(Phase::Mounted);
     hooks::create_container(spec, &mut plan)?;
@@ -71,11 +74,17 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     if let Some(terminal) = &terminal {
         terminal.bind(&mut plan)?;
     }
-    process::prepare(spec, facts, &namespaces, &mut plan)?;
+    let surroundings = process::Surroundings {
+        persona: process::persona(spec)?,
+        sets_groups: facts.uid == 0 || !namespaces.new_user(),
+        own_root: Some(spec),
+    };
+    process::prepare(process, facts, &surroundings, &mut plan)?;
     plan.sync(Phase::Ready);
     plan.wait_start();
     hooks::start_container(spec, &mut plan)?;
-    process::become_payload(spec, facts, &mut notes, &mut plan)?;
+    let filter = process::filter(spec, &mut notes, &mut plan)?;
+    process::become_payload(process, facts, filter, &mut plan)?;
     Ok(Container { namespaces, plan: plan.finish(), notes })
 }
 

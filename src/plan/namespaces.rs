@@ -68,6 +68,14 @@ impl Namespaces {
         self.new & kind != 0 || kind == NEWCGROUP && self.new_cgroup || self.joins(kind)
     }
 
+    /// Every type of which the container's is not simply the caller's.
+    pub fn all_apart(&self) -> u64 {
+        [NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET]
+            .into_iter()
+            .filter(|kind| self.apart(*kind))
+            .fold(0, |all, kind| all | kind)
+    }
+
     pub fn has_mounts(&self) -> bool {
         self.apart(NEWNS)
     }

@@ -1,6 +1,5 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
-use crate::namespaces::Namespaces;
 use crate::{Builder, Facts, Note, capabilities, environment, mounts, required, rlimits, schedule, seccomp, terminal};
 use oci_spec::runtime::{Process, Spec};
 use wharf_core::{Error, Result};
@@ -9,13 +8,12 @@ use wharf_steps::{List, Step};
 /// Where commands are looked for in an environment without PATH (as execvp(3) and runc do).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn process(spec: &Spec) -> Result<&Process> {
+pub(crate) fn of(spec: &Spec) -> Result<&Process> {
     required(spec.process(), "process")
 }
 
 /// What must hold for the parent to go on at all.
-pub(crate) fn early(spec: &Spec, plan: &mut Builder) -> Result<()> {
-    let process = process(spec)?;
+pub(crate) fn early(process: &Process, plan: &mut Builder) -> Result<()> {
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         return Err(Error::invalid("process/args is empty").at("process/args"));
     }
@@ -30,6 +28,13 @@ pub(crate) fn early(spec: &Spec, plan: &mut Builder) -> Result<()> {
         return Err(Error::invalid(format!("oomScoreAdj {adjustment}"))
             .because("must be from -1000 to 1000")
             .at("process/oomScoreAdj"));
+    }
+    let user = process.user();
+    // To the kernel the largest id means "do not change" (setresuid(2)), and that would be root.
+    for (id, name) in [(user.uid(), "uid"), (user.gid(), "gid")] {
+        if id == u32::MAX {
+            return Err(Error::invalid(format!("{name} {id}")).because("is no id").at(format!("process/user/{name}")));
+        }
     }
     rlimits::judge(process)?;
     for (index, variable) in process.env().iter().flatten().enumerate() {
@@ -47,17 +52,36 @@ fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
+/// What a process finds around it.
+pub(crate) struct Surroundings<'a> {
+    /// personality(2)
+    pub(crate) persona: Option<u64>,
+    /// Its groups may be changed: setgroups(2) is denied to the user namespace of a caller without privileges.
+    pub(crate) sets_groups: bool,
+    /// The container that it is the first process of: its working directory is made, and the root may become read-only.
+    pub(crate) own_root: Option<&'a Spec>,
+}
+
+/// personality(2) of every process of the container.
+pub(crate) fn persona(spec: &Spec) -> Result<Option<u64>> {
+    spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()).map(schedule::persona).transpose()
+}
+
 /// All that can be done before `start`, so that a failure is one of `create`.
-pub(crate) fn prepare(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan: &mut Builder) -> Result<()> {
-    let process = process(spec)?;
+pub(crate) fn prepare(
+    process: &Process,
+    facts: &Facts,
+    surroundings: &Surroundings<'_>,
+    plan: &mut Builder,
+) -> Result<()> {
     let user = process.user();
     let (uid, gid) = (user.uid(), user.gid());
     if !facts.no_new_keyring {
         let name = plan.text(format!("_ses.{}", facts.id), "")?;
         plan.step(Step::SessionKeyring { name }, "");
     }
-    if let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) {
-        plan.step(Step::Personality { persona: schedule::persona(personality)? }, "linux/personality");
+    if let Some(persona) = surroundings.persona {
+        plan.step(Step::Personality { persona }, "linux/personality");
     }
     if let Some(priority) = process.io_priority() {
         plan.step(Step::IoPriority { value: schedule::io_priority(priority)? }, "process/ioPriority");
@@ -65,8 +89,7 @@ pub(crate) fn prepare(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan:
     if let Some(scheduler) = process.scheduler() {
         plan.step(schedule::step(scheduler)?, "process/scheduler");
     }
-    // A caller without privileges may not change its groups: setgroups(2) is denied to its user namespace.
-    if facts.uid == 0 || !namespaces.new_user() {
+    if surroundings.sets_groups {
         let gids: Vec<u8> = user.additional_gids().iter().flatten().flat_map(|gid| gid.to_le_bytes()).collect();
         let gids = plan.bytes(&gids);
         plan.step(Step::Groups { gids }, "process/user/additionalGids");
@@ -76,8 +99,11 @@ pub(crate) fn prepare(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan:
             .at("process/user/additionalGids"));
     }
     let path = plan.text(path_bytes(process.cwd()), "process/cwd")?;
-    plan.step(Step::WorkingDirectory { path, uid, gid }, "process/cwd");
-    mounts::readonly_root(spec, plan);
+    let make = surroundings.own_root.is_some();
+    plan.step(Step::WorkingDirectory { path, uid, gid, make }, "process/cwd");
+    if let Some(spec) = surroundings.own_root {
+        mounts::readonly_root(spec, plan);
+    }
     let args = process.args().as_deref().unwrap_or_default();
     let name = plan.text(&args[0], "process/args/0")?;
     let candidates = candidates(process, plan)?;
@@ -120,13 +146,8 @@ fn candidates(process: &Process, plan: &mut Builder) -> Result<List> {
 }
 
 /// The last steps: from a privileged init to the payload.
-pub(crate) fn become_payload(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<()> {
-    let process = process(spec)?;
+pub(crate) fn become_payload(process: &Process, facts: &Facts, filter: Option<Step>, plan: &mut Builder) -> Result<()> {
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    let filter = match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
-        Some(profile) => Some(compiled(profile, notes, plan)?),
-        None => None,
-    };
     // Without no_new_privs loading a filter takes CAP_SYS_ADMIN, so it comes before the drop; with it, last: the
     // filter then need not allow what dropping takes (seccomp(2)).
     if let Some(filter) = filter.filter(|_| !no_new_privileges) {
@@ -153,6 +174,14 @@ pub(crate) fn become_payload(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>, 
     let environment = environment::list(process, facts, plan)?;
     plan.step(Step::Exec { arguments, environment }, "process/args/0");
     Ok(())
+}
+
+/// The step that loads the container's seccomp filter.
+pub(crate) fn filter(spec: &Spec, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<Option<Step>> {
+    match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
+        Some(profile) => compiled(profile, notes, plan).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn compiled(profile: &oci_spec::runtime::LinuxSeccomp, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<Step> {

@@ -8,46 +8,21 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 use wharf_core::{Error, Result};
 
 /// A property that is refused wherever it asks for something.
-struct Refusal {
+struct Refusal<T> {
     pointer: &'static str,
     why: &'static str,
-    asks: fn(&Spec) -> bool,
+    asks: fn(&T) -> bool,
 }
 
 const PLATFORM: &str = "is for another platform";
 const YET: &str = "is not supported yet";
 
 /// All of them. What comes to be supported leaves this table.
-const REFUSED: &[Refusal] = &[
+const REFUSED: &[Refusal<Spec>] = &[
     Refusal { pointer: "solaris", why: PLATFORM, asks: |spec| spec.solaris().is_some() },
     Refusal { pointer: "windows", why: PLATFORM, asks: |spec| spec.windows().is_some() },
     Refusal { pointer: "zos", why: PLATFORM, asks: |spec| spec.zos().is_some() },
     Refusal { pointer: "vm", why: "the native backend runs no virtual machines", asks: |spec| spec.vm().is_some() },
-    Refusal {
-        pointer: "process/commandLine",
-        why: PLATFORM,
-        asks: |spec| process(spec, |process| is_set(process.command_line())),
-    },
-    Refusal {
-        pointer: "process/user/username",
-        why: PLATFORM,
-        asks: |spec| process(spec, |process| is_set(process.user().username())),
-    },
-    Refusal {
-        pointer: "process/apparmorProfile",
-        why: YET,
-        asks: |spec| process(spec, |process| is_set(process.apparmor_profile())),
-    },
-    Refusal {
-        pointer: "process/selinuxLabel",
-        why: YET,
-        asks: |spec| process(spec, |process| is_set(process.selinux_label())),
-    },
-    Refusal {
-        pointer: "process/execCPUAffinity",
-        why: YET,
-        asks: |spec| process(spec, |process| process.exec_cpu_affinity().is_some()),
-    },
     Refusal {
         pointer: "linux/netDevices",
         why: YET,
@@ -59,6 +34,15 @@ const REFUSED: &[Refusal] = &[
         why: YET,
         asks: |spec| linux(spec, |linux| linux.memory_policy().is_some()),
     },
+];
+
+/// Those of a process, the container's own or one that joins it.
+const REFUSED_OF_PROCESS: &[Refusal<Process>] = &[
+    Refusal { pointer: "process/commandLine", why: PLATFORM, asks: |process| is_set(process.command_line()) },
+    Refusal { pointer: "process/user/username", why: PLATFORM, asks: |process| is_set(process.user().username()) },
+    Refusal { pointer: "process/apparmorProfile", why: YET, asks: |process| is_set(process.apparmor_profile()) },
+    Refusal { pointer: "process/selinuxLabel", why: YET, asks: |process| is_set(process.selinux_label()) },
+    Refusal { pointer: "process/execCPUAffinity", why: YET, asks: |process| process.exec_cpu_affinity().is_some() },
 ];
 
 fn process(spec: &Spec, asks: impl Fn(&Process) -> bool) -> bool {
@@ -73,20 +57,26 @@ fn is_set(text: &Option<String>) -> bool {
     text.as_ref().is_some_and(|text| !text.is_empty())
 }
 
-impl Refusal {
+impl<T> Refusal<T> {
     fn error(&self) -> Error {
         let name = self.pointer.rsplit('/').next().unwrap_or_default();
         Error::unsupported(name).because(self.why).at(self.pointer)
     }
 }
 
+/// What is refused of a process.
+pub(crate) fn of_process(process: &Process) -> Result<()> {
+    REFUSED_OF_PROCESS.iter().find(|refusal| (refusal.asks)(process)).map_or(Ok(()), |refusal| Err(refusal.error()))
+}
+
 pub(crate) fn all(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Result<()> {
     if facts.freebsd {
-        return Err(Refusal { pointer: "freebsd", why: PLATFORM, asks: |_| true }.error());
+        return Err(Refusal::<Spec> { pointer: "freebsd", why: PLATFORM, asks: |_| true }.error());
     }
     if let Some(refusal) = REFUSED.iter().find(|refusal| (refusal.asks)(spec)) {
         return Err(refusal.error());
     }
+    spec.process().as_ref().map_or(Ok(()), of_process)?;
     if spec.annotations().as_ref().is_some_and(|annotations| annotations.contains_key("")) {
         return Err(Error::invalid("an annotation with an empty key").at("annotations/"));
     }

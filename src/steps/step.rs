@@ -41,6 +41,8 @@ impl Slot {
     pub const CONSOLE: Slot = Slot(6);
     /// The mount of the directory for sd_notify(3).
     pub const NOTIFY: Slot = Slot(7);
+    /// The process whose namespaces are joined, as a pidfd.
+    pub const INIT: Slot = Slot(Self::COUNT as u8 - 1);
     /// First slot that the planner gives away.
     pub const FREE: u8 = 8;
     /// How many slots there are.
@@ -147,7 +149,7 @@ macro_rules! steps {
 }
 
 steps! {
-    /// setns(2) into the namespace in `slot`.
+    /// setns(2) into the namespace in `slot`; into those that `kind` names, where a process is there.
     1 EnterNamespace { slot: Slot, kind: u64 }
     /// unshare(2).
     2 Unshare { flags: u64 }
@@ -210,8 +212,9 @@ steps! {
     34 Umask { mask: u32 }
     /// Supplementary groups: four bytes each, little endian.
     35 Groups { gids: Bytes }
-    /// Changes to the working directory as the user, makes it where it is missing, and proves that it is inside.
-    36 WorkingDirectory { path: Text, uid: u32, gid: u32 }
+    /// Changes to the working directory as the user, makes it where it is missing and `make` says so, and proves that it
+    /// is inside.
+    36 WorkingDirectory { path: Text, uid: u32, gid: u32, make: bool }
     /// Finds the payload's executable among `candidates`, as the user.
     37 FindExecutable { name: Text, candidates: List, uid: u32, gid: u32 }
     /// HOME from the container's passwd, for an environment that has none.
@@ -232,6 +235,8 @@ steps! {
     47 OpenNull {}
     /// LISTEN_PID in the environment: the payload's pid as it sees it.
     53 ListenPid {}
+    /// Closes every slot but the sockets `PARENT` and `CONSOLE`: no file of the host may be reached through us.
+    56 CloseHost {}
     /// Becomes the payload.
     48 Exec { arguments: List, environment: List }
     /// Makes a terminal in the devpts whose root is in `slot`, or else at `path` of the root. Its size stays as it is

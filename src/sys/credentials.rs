@@ -117,9 +117,15 @@ pub fn load_seccomp(program: &[u8], flags: u64) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program) }).map(drop)
 }
 
-/// Joins a new session keyring of that name (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
-pub fn join_session_keyring(name: &std::ffi::CStr) -> Result<i32> {
+/// Joins the session keyring of that name, made where there is none that we may search (keyctl(2),
+/// `KEYCTL_JOIN_SESSION_KEYRING`). Its owner's other processes may join it in the same way from then on.
+pub fn join_session_keyring(name: &std::ffi::CStr) -> Result<()> {
     const JOIN_SESSION_KEYRING: u32 = 1;
+    const SETPERM: u32 = 5;
+    // What a new one allows its possessor and its owner, and its owner's search (keyrings(7)).
+    const PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
     // SAFETY: name is NUL-terminated.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) }).map(|serial| serial as i32)
+    let serial = check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, serial as i32, PERMISSIONS) }).map(drop)
 }

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod exec;
 mod features;
 mod kill;
 mod list;
@@ -30,6 +31,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Create(asked) => create::create(request, asked, options, log),
         Action::Plan(asked) => return plan::plan(request, asked, log),
         Action::Run { create, detach, keep } => return run::run(request, create, options, log, *detach, *keep),
+        Action::Exec { id, exec } => return exec::exec(root, id, exec, options, log),
         Action::Start { id } => start::start(root, id, log),
         Action::State { id } => state::state(root, id),
         Action::Kill { id, signal, all } => kill::kill(root, id, *signal, *all),

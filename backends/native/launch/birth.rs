@@ -5,11 +5,10 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use wharf_cgroup::Cgroup;
 use wharf_core::{Error, Result};
-use wharf_plan::{Born, Mapping, Namespaces};
+use wharf_plan::{Mapping, Namespaces};
 use wharf_steps::{Failure, Slot};
-use wharf_sys::namespace::{Side, clone};
+use wharf_sys::namespace::{Side, clone, flag};
 use wharf_sys::process::{ExecStrings, exec_fd, exit_now};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{Errno, Fd, credentials, fd, socket};
@@ -21,25 +20,24 @@ const SEAL: u32 = u32::MAX - 2;
 const BEGIN: u32 = u32::MAX;
 
 /// What a child has to know.
-pub(super) struct Birth<'a> {
-    pub(super) namespaces: &'a Namespaces,
-    pub(super) sealed: &'a OwnedFd,
-    pub(super) plan: &'a OwnedFd,
-    pub(super) parent: &'a OwnedFd,
+pub(crate) struct Birth<'a> {
+    /// `CLONE_NEW*` of what it is born in.
+    pub(crate) new: u64,
+    pub(crate) sealed: &'a OwnedFd,
+    pub(crate) plan: &'a OwnedFd,
+    pub(crate) parent: &'a OwnedFd,
     /// Descriptors that the init keeps.
-    pub(super) kept: &'a [i32; Slot::COUNT],
+    pub(crate) kept: &'a [i32; Slot::COUNT],
     /// How many of the caller's, from 3 on, are the payload's.
-    pub(super) preserved: u32,
+    pub(crate) preserved: u32,
 }
 
 impl Birth<'_> {
-    /// Gives birth to the init, in its new namespaces where none has to be joined before; the parent gets its pid.
-    pub(super) fn give(&self, cgroup: &Cgroup<'_>) -> Result<(i32, OwnedFd), Errno> {
-        let directly = self.namespaces.born == Born::Directly;
-        let flags = if directly { self.namespaces.new } else { 0 };
-        match clone(flags, cgroup.birth_fd())? {
+    /// Gives birth to the init, in the cgroup where one is given; the parent gets its pid.
+    pub(crate) fn give(&self, cgroup: Option<&OwnedFd>) -> Result<(i32, OwnedFd), Errno> {
+        match clone(self.new, cgroup)? {
             Side::Parent { pid, pidfd } => Ok((pid, pidfd)),
-            Side::Child => self.become_init(directly && self.namespaces.new_user()),
+            Side::Child => self.become_init(self.new & flag::NEWUSER != 0),
         }
     }
 
@@ -84,7 +82,7 @@ impl Birth<'_> {
 }
 
 /// The error of a failure that is not of a step of the plan.
-pub(super) fn explain(failure: &Failure) -> Option<Error> {
+pub(crate) fn explain(failure: &Failure) -> Option<Error> {
     let system = |doing: &str| Some(Error::system(doing, failure.errno));
     match failure.step {
         BECOME_ROOT => system("become root in the user namespace"),

@@ -17,10 +17,10 @@
 //!
 //! Until it is released the init ends when wharf does: its socket tells it.
 
-mod birth;
+pub(crate) mod birth;
 mod hold;
 mod private;
-mod seal;
+pub(crate) mod seal;
 
 pub(crate) use hold::Attached;
 pub(crate) use private::{Late, Private};
@@ -28,16 +28,16 @@ pub(crate) use private::{Late, Private};
 use crate::draft::Judged;
 use crate::handover::Handover;
 use crate::notify::{self, Relay};
-use crate::{hooks, identity, start};
+use crate::{hooks, identity, join, limits, start};
 use birth::Birth;
 use hold::Newborn;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Cgroup;
 use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor, Terminal};
-use wharf_plan::Born;
+use wharf_plan::{Born, Plan};
 use wharf_steps::{Failure, Phase, Slot};
 use wharf_sys::process::Ended;
-use wharf_sys::{CWD, Errno, fd, libc, namespace, process, signal, socket};
+use wharf_sys::{CWD, Errno, fd, libc, namespace, signal, socket};
 
 /// The message is runc's word for a container's first process.
 const PIDFD_TO_SOCKET: &str = "send the init's pidfd to --pidfd-socket";
@@ -76,17 +76,18 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
             judged.native.relay.replace(Relay::open(dir)?);
         }
     }
-    let plan = written(&judged, &slots)?;
+    let plan = written(&judged.container.plan, &slots)?;
     let cgroup = Cgroup::create(&judged.cgroup)?;
+    let directly = judged.container.namespaces.born == Born::Directly;
     let birth = Birth {
-        namespaces: &judged.container.namespaces,
+        new: if directly { judged.container.namespaces.new } else { 0 },
         sealed: &sealed,
         plan: &plan,
         parent: &theirs,
         kept: &slots.numbers,
         preserved: judged.preserved,
     };
-    let born = birth.give(&cgroup);
+    let born = birth.give(cgroup.birth_fd());
     drop((theirs, listener, console, notify, plan, sealed, joined));
     let mut newborn = match born {
         Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
@@ -95,7 +96,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
             return Err(Error::system("create the container's first process", errno as i32));
         }
     };
-    settle(&judged, &cgroup, &mut newborn, state.as_ref(), record)?;
+    settle(&judged, &cgroup, &mut newborn, state.as_ref(), record, dir)?;
     if let Some(socket) = &pidfd_socket {
         socket.send(b"standard", &newborn.pidfd)?;
     }
@@ -114,16 +115,16 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
 }
 
 /// Descriptor numbers by slot.
-struct Slots {
-    numbers: [i32; Slot::COUNT],
+pub(crate) struct Slots {
+    pub(crate) numbers: [i32; Slot::COUNT],
 }
 
 impl Slots {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Slots { numbers: [-1; Slot::COUNT] }
     }
 
-    fn put(&mut self, slot: Slot, number: i32) {
+    pub(crate) fn put(&mut self, slot: Slot, number: i32) {
         self.numbers[usize::from(slot.0)] = number;
     }
 }
@@ -172,8 +173,8 @@ fn start_socket(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     make().map_err(|errno: Errno| Error::system("make the start socket", errno as i32))
 }
 
-fn written(judged: &Judged<'_>, slots: &Slots) -> Result<OwnedFd> {
-    let wire = judged.container.plan.write(&slots.numbers);
+pub(crate) fn written(plan: &Plan, slots: &Slots) -> Result<OwnedFd> {
+    let wire = plan.write(&slots.numbers);
     let write = || {
         let file = fd::memfd(c"plan", false)?;
         fd::write_all(&file, &wire)?;
@@ -189,6 +190,7 @@ fn settle(
     newborn: &mut Newborn,
     state: Option<&OwnedFd>,
     record: &Record,
+    dir: BorrowedFd<'_>,
 ) -> Result<()> {
     let pid = newborn.pid;
     let namespaces = &judged.container.namespaces;
@@ -204,12 +206,10 @@ fn settle(
         newborn.adopt(judged, cgroup)?;
     }
     if let Some(adjustment) = judged.oom_score_adj {
-        let path = std::ffi::CString::new(format!("{}/oom_score_adj", newborn.pid)).unwrap_or_default();
-        let written = judged.proc.write(&path, adjustment.to_string().as_bytes());
-        written.map_err(|errno| {
-            Error::system(format!("set oom_score_adj to {adjustment}"), errno as i32).at("process/oomScoreAdj")
-        })?;
+        limits::oom_score_adj(&judged.proc, newborn.pid, adjustment)?;
     }
+    // While the init is busy.
+    join::kept::write(dir, judged)?;
     expect(judged, newborn, Phase::Mounted)?;
     newborn.reached_hooks = true;
     let before = hooks::state(record, Status::Creating, newborn.pid);
@@ -225,17 +225,7 @@ fn settle(
     if let Some(state) = state {
         rewrite(state, &created)?;
     }
-    for limit in &judged.rlimits {
-        process::set_rlimit(newborn.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {
-            let text = format!("set {} to {} (hard {})", limit.name, limit.soft, limit.hard);
-            let error = Error::system(text, errno as i32).at(limit.pointer.as_str());
-            if errno == Errno::EPERM {
-                error.hint("above our own hard limit, and CAP_SYS_RESOURCE is missing")
-            } else {
-                error
-            }
-        })?;
-    }
+    limits::rlimits(newborn.pid, &judged.rlimits)?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ pub(crate) const NAME: &CStr = c"wharf-init";
 /// The program, from the crate `wharf-init`.
 const IMAGE: &[u8] = include_bytes!(env!("WHARF_INIT"));
 
-pub(super) fn copy_of_init() -> Result<OwnedFd> {
+pub(crate) fn copy_of_init() -> Result<OwnedFd> {
     let make = || {
         let copy = fd::memfd(NAME, true)?;
         fd::write_all(&copy, IMAGE)?;

@@ -1,0 +1,135 @@
+//! A process between its birth and its command.
+
+use super::explained;
+use crate::launch::birth;
+use crate::wait;
+use std::os::fd::OwnedFd;
+use wharf_core::{Error, Exec, Joined, Kind, Record, Result};
+use wharf_plan::Plan;
+use wharf_steps::{BORN, Failure, Phase};
+use wharf_sys::process::Ended;
+use wharf_sys::{Errno, libc, process, socket};
+
+/// A process that is in the container, or on its way there. Dropped before its release, it ends.
+pub(super) struct Member {
+    pid: i32,
+    /// Who bears it, until that one is reaped.
+    elder: Option<i32>,
+    /// None after the release.
+    socket: Option<OwnedFd>,
+    plan: Plan,
+    record: Record,
+    asked: Exec,
+}
+
+impl Member {
+    pub(super) fn new(pid: i32, socket: OwnedFd, plan: Plan, record: &Record, asked: &Exec) -> Self {
+        Member { pid, elder: None, socket: Some(socket), plan, record: record.clone(), asked: asked.clone() }
+    }
+
+    fn socket(&self) -> Result<&OwnedFd> {
+        self.socket.as_ref().ok_or_else(|| Error::system("speak with the process", Errno::ENOTCONN as i32))
+    }
+
+    /// Lets it go on.
+    pub(super) fn go(&self) -> Result<()> {
+        match socket::send(self.socket()?, &[1], None) {
+            // It has ended; what it said last tells why.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::system("speak with the process", errno as i32)),
+        }
+    }
+
+    fn receive(&self, message: &mut [u8]) -> Result<usize> {
+        match socket::receive(self.socket()?, message) {
+            Err(Errno::ECONNRESET) => Ok(0),
+            Ok((length, _)) => Ok(length),
+            Err(errno) => Err(Error::system("hear from the process", errno as i32)),
+        }
+    }
+
+    /// Waits until nothing is left but to become the command. With `bears`, the process is a younger sibling of the one
+    /// that we know, and the word of its birth may come after its own.
+    pub(super) fn settle(&mut self, bears: bool) -> Result<()> {
+        let (mut ready, mut born) = (false, !bears);
+        while !ready || !born {
+            let mut message = [0; Failure::MAX];
+            let length = self.receive(&mut message)?;
+            match message[..length] {
+                [phase] if phase == Phase::Ready as u8 => ready = true,
+                [BORN, a, b, c, d] => {
+                    self.elder = Some(self.pid);
+                    self.pid = i32::from_le_bytes([a, b, c, d]);
+                    born = true;
+                }
+                ref other => return Err(self.failure(other)),
+            }
+        }
+        self.reap_elder();
+        Ok(())
+    }
+
+    fn reap_elder(&mut self) {
+        if let Some(elder) = self.elder.take() {
+            let _ = process::wait(elder, 0);
+        }
+    }
+
+    /// The error that an unexpected message is.
+    fn failure(&mut self, message: &[u8]) -> Error {
+        if let Some(failure) = Failure::read(message) {
+            return birth::explain(&failure).unwrap_or_else(|| self.plan.explain(&failure));
+        }
+        let why = match self.end() {
+            Some(Ended::Signaled(signal)) => format!("it was killed by signal {signal}"),
+            Some(Ended::Exited(code)) => format!("it exited with {code}"),
+            None => "it sent something unknown".to_owned(),
+        };
+        Error::new(Kind::System, format!("exec in container {}", self.record.id)).because(format!("the process: {why}"))
+    }
+
+    /// Ends it and takes it away; none where that was done before.
+    fn end(&mut self) -> Option<Ended> {
+        self.socket.take()?;
+        // A child that has not been waited for keeps its pid, so this is still the same process.
+        if let Ok(pidfd) = process::pidfd(self.pid) {
+            let _ = process::signal(&pidfd, libc::SIGKILL);
+        }
+        let ended = process::wait(self.pid, 0).ok().flatten().map(|(_, ended)| ended);
+        self.reap_elder();
+        ended
+    }
+}
+
+impl Joined for Member {
+    fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    fn release(&mut self) -> Result<()> {
+        self.go()?;
+        let mut message = [0; Failure::MAX];
+        match self.receive(&mut message)? {
+            // It is the command now, or was ended on the way: its exit code is for who waits for it.
+            0 => {
+                self.socket = None;
+                Ok(())
+            }
+            length => {
+                let error = self.failure(&message[..length]);
+                self.end();
+                Err(explained(&self.record, &self.asked, error))
+            }
+        }
+    }
+
+    fn wait(self: Box<Self>) -> Result<i32> {
+        wait::until_end(self.pid, None, || format!("wait for process {} in container {}", self.pid, self.record.id))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

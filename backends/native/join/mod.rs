@@ -1,0 +1,151 @@
+//! One more process in a container.
+//!
+//! ```text
+//! wharf (this file)                    child, then the init (a sealed copy)
+//! the container's init identified
+//! clone3 ----------------------------> born in the container's cgroup (v2), executes the sealed copy
+//! v1: placed in the cgroup ----------> joins all namespaces of the container's init at once, closes what is the host's
+//!                                      bears the process that stays, where there is a pid namespace, and ends
+//! <----------------------- its pid
+//!                                      groups, working directory, executable found
+//! <------------------------ "ready"
+//! oom score, rlimits; pid file
+//! released --------------------------> privileges dropped, seccomp
+//! <---------- end of the socket ------ exec of the command
+//! ```
+//!
+//! Until it is released the process ends when wharf does: its socket tells it.
+
+pub(crate) mod kept;
+mod member;
+
+use crate::draft::{open_proc, preserved};
+use crate::launch::birth::Birth;
+use crate::launch::{Slots, seal, written};
+use crate::{freeze, identity, limits, status};
+use kept::Kept;
+use member::Member;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use wharf_cgroup::Joint;
+use wharf_core::{ContainerId, Error, Exec, Joined, Record, Result, Status, Verb, allowed, read_process};
+use wharf_plan::Facts;
+use wharf_steps::Slot;
+use wharf_sys::procfs::Procfs;
+use wharf_sys::{CWD, Errno, credentials, fd, libc, namespace, signal, socket};
+
+/// Makes a process join the container; it waits for its release.
+pub(crate) fn exec(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Box<dyn Joined>> {
+    match join(record, dir, asked) {
+        Ok(member) => Ok(Box::new(member)),
+        Err(error) => Err(explained(record, asked, error)),
+    }
+}
+
+/// Whatever has failed: that the container ended in the meantime is the reason, and engines know the words for it.
+fn explained(record: &Record, asked: &Exec, error: Error) -> Error {
+    if let Some(gone) = freeze::gone(record, "exec in") {
+        return gone;
+    }
+    match &asked.process {
+        // There the process object is not a part of something bigger.
+        Some(_) => error.below("process/"),
+        None => error,
+    }
+}
+
+fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
+    let id = ContainerId::new(&record.id)?;
+    let proc = open_proc()?;
+    let init = match &record.init {
+        Some(init) => identity::alive(&proc, init)?.map(|pidfd| (init.pid, pidfd)),
+        None => None,
+    };
+    let Some((init, pidfd)) = init else {
+        return Err(freeze::not_running(record, "exec in"));
+    };
+    let cgroup = status::cgroup(record)?;
+    if !asked.ignore_paused && cgroup.is_frozen()? {
+        allowed(&id, Status::Paused, Verb::Exec)?;
+    }
+    let preserved = preserved(asked.preserve_fds, None)?;
+    let kept = Kept::read(dir, id.as_str())?;
+    let own = match &asked.process {
+        Some(path) => read_process(path)?,
+        None => kept.process()?,
+    };
+    let wanted = wharf_plan::changed(own, asked)?;
+    let mut joint = cgroup.join(&asked.cgroups)?;
+    let plan = wharf_plan::exec(&wanted, &facts(&id, &kept)?, &kept.joining(joint.places()))?;
+    let rlimits = wharf_plan::rlimits(&wanted)?;
+    if !asked.detach {
+        // From here on signals are for the process, and wait until there is one.
+        signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
+    }
+    let mut slots = Slots::new();
+    slots.put(Slot::PROC, proc.as_fd().as_raw_fd());
+    slots.put(Slot::INIT, pidfd.as_raw_fd());
+    let root = if kept.namespaces() & namespace::flag::NEWNS == 0 { Some(open_root(record)?) } else { None };
+    if let Some(root) = &root {
+        slots.put(Slot::ROOT, root.as_raw_fd());
+    }
+    let sealed = seal::copy_of_init()?;
+    let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
+    slots.put(Slot::PARENT, theirs.as_raw_fd());
+    let written = written(&plan, &slots)?;
+    let birth = Birth { new: 0, sealed: &sealed, plan: &written, parent: &theirs, kept: &slots.numbers, preserved };
+    let own_cgroup = || own_cgroup(&proc, init);
+    let pid = give(&birth, &mut joint, own_cgroup)?;
+    drop((theirs, written, sealed, root));
+    let mut member = Member::new(pid, ours, plan, record, asked);
+    if joint.places() {
+        joint.place(pid, own_cgroup)?;
+        member.go()?;
+    }
+    member.settle(kept.namespaces() & namespace::flag::NEWPID != 0)?;
+    if let Some(adjustment) = wanted.oom_score_adj() {
+        limits::oom_score_adj(&proc, member.pid(), adjustment)?;
+    }
+    limits::rlimits(member.pid(), &rlimits)?;
+    Ok(member)
+}
+
+fn give(birth: &Birth<'_>, joint: &mut Joint<'_>, own_cgroup: impl Fn() -> Result<String>) -> Result<i32> {
+    loop {
+        match birth.give(joint.birth_fd()) {
+            Ok((pid, _)) => return Ok(pid),
+            Err(Errno::EBUSY) if joint.fall_back(&own_cgroup()?)? => {}
+            Err(errno) => return Err(Error::system("make a process for the container", errno as i32)),
+        }
+    }
+}
+
+/// The cgroups that the container's first process is in.
+fn own_cgroup(proc: &Procfs, pid: i32) -> Result<String> {
+    let path = CString::new(format!("{pid}/cgroup")).unwrap_or_default();
+    let text = proc.read(&path);
+    let text = text.map_err(|errno| Error::system("look for the cgroup of the container's init", errno as i32))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn facts(id: &ContainerId, kept: &Kept) -> Result<Facts> {
+    let uid = credentials::effective_uid();
+    let (_, permitted, _) =
+        credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
+    Ok(Facts {
+        id: id.to_string(),
+        uid,
+        permitted: if uid == 0 { permitted } else { u64::MAX },
+        last_capability: kept.last_capability(),
+        no_new_keyring: kept.no_new_keyring(),
+        ..Facts::default()
+    })
+}
+
+/// The root of a container that has no mount namespace, by the host's own name for it: what its processes call their
+/// root may be something else by now.
+fn open_root(record: &Record) -> Result<OwnedFd> {
+    let failed = |errno: Errno| Error::system(format!("open root file system {}", record.rootfs), errno as i32);
+    let path = CString::new(record.rootfs.as_str()).map_err(|_| failed(Errno::EINVAL))?;
+    fd::openat(CWD, &path, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0).map_err(failed)
+}
