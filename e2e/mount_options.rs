@@ -186,6 +186,23 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(std::fs::read_to_string("/proc/self/mountinfo")?, before);
             container.delete_force()
         })
+        .trial("tmpcopyup takes the mode of what it covers, unless an option names one", |host| {
+            let covered: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+            let bundle = host
+                .bundle()?
+                .directory("/covered")?
+                .directory("/named")?
+                .mount("/covered", "tmpfs", "tmpfs", &["tmpcopyup"])
+                .mount("/named", "tmpfs", "tmpfs", &["tmpcopyup", "mode=700"])
+                .mount("/new", "tmpfs", "tmpfs", &["tmpcopyup"])
+                .payload(&["stat", "/covered", ";", "stat", "/named", ";", "stat", "/new"]);
+            for name in ["covered", "named"] {
+                std::fs::set_permissions(bundle.rootfs().join(name), covered.clone())?;
+            }
+            let [covered, named, new] = host.lines(&bundle)?;
+            ensure_eq!((covered.text("/mode"), named.text("/mode"), new.text("/mode")), ("711", "700", "1777"));
+            Ok(())
+        })
         .trial("tmpcopyup begins with what the image has there", |host| {
             let bundle = host
                 .bundle()?

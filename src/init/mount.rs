@@ -119,9 +119,12 @@ pub(crate) fn detached(init: &mut Init<'_>, step: Step) -> Done {
     // A read-only mount could not be filled, so that comes after.
     let first = if copy_up { attributes & !attr::RDONLY } else { attributes };
     let tree = mount::fsmount(&context, first)?;
+    // A directory that is made for this mount has nothing to give, not even its mode.
+    let covers = copy_up && target::existing(init.slot(Slot::ROOT), plan.text(target)).is_ok();
     let place = target::directory(init.slot(Slot::ROOT), plan.text(target), plain)?;
-    if copy_up {
-        tree::copy(&place, &tree)?;
+    if covers {
+        let named = |key: &[u8]| plan.list(options).any(|option| option.to_bytes().starts_with(key));
+        tree::copy(&place, &tree, !(named(b"uid=") || named(b"gid=")), !named(b"mode="))?;
     }
     configure(&tree, (attributes & !first, 0), (recursive_set, recursive_clear), propagation)?;
     mount::attach(&tree, &place)?;

@@ -8,12 +8,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// Deepest tree that is copied.
 const DEEPEST: usize = 64;
 
-/// Copies what is in the directory `from` into the directory `to`, with owners and modes, and gives `to` those of
-/// `from`. Links are copied as links, devices as devices; nothing is followed.
-pub fn copy(from: impl AsFd, to: impl AsFd) -> Result<()> {
+/// Copies what is in the directory `from` into the directory `to`, with owners and modes, and gives `to` itself the
+/// owner and the mode of `from` where these are asked for. Links are copied as links, devices as devices; nothing is
+/// followed.
+pub fn copy(from: impl AsFd, to: impl AsFd, owner: bool, mode: bool) -> Result<()> {
     let from = openat(&from, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
     let to = openat(&to, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-    directory(&from, &to, 0)
+    for name in names(&from)? {
+        entry(&from, &to, &name, 0)?;
+    }
+    dress(&from, &to, owner, mode)
 }
 
 fn directory(from: &OwnedFd, to: &OwnedFd, depth: usize) -> Result<()> {
@@ -23,9 +27,18 @@ fn directory(from: &OwnedFd, to: &OwnedFd, depth: usize) -> Result<()> {
     for name in names(from)? {
         entry(from, to, &name, depth)?;
     }
+    dress(from, to, true, true)
+}
+
+fn dress(from: &OwnedFd, to: &OwnedFd, owner: bool, mode: bool) -> Result<()> {
     let stat = fd::stat(from)?;
-    fd::fchown(to, stat.st_uid, stat.st_gid)?;
-    fd::fchmod(to, stat.st_mode & 0o7777)
+    if owner {
+        fd::fchown(to, stat.st_uid, stat.st_gid)?;
+    }
+    if mode {
+        fd::fchmod(to, stat.st_mode & 0o7777)?;
+    }
+    Ok(())
 }
 
 fn entry(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: usize) -> Result<()> {
