@@ -11,6 +11,7 @@ mod crash;
 mod delegate;
 mod devices;
 mod domainname;
+mod engines;
 mod exec;
 mod exec_failures;
 mod exit_codes;
@@ -113,6 +114,7 @@ fn main() -> std::process::ExitCode {
         stale_state::trials(),
         parallel::trials(),
         answers::trials(),
+        engines::podman::trials(),
         leak_check::trials(),
     ])
 }

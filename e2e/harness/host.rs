@@ -3,6 +3,7 @@
 use crate::runtime::{Running, Runtime};
 use crate::{Bundle, Container, Finished, Outcome, Ran, Report, Stop};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a trial is given. Directory, `--root` and ids belong to this trial alone.
@@ -109,6 +110,21 @@ impl Host {
     /// A verb without waiting for its end.
     pub fn spawn(&self, args: &[&str]) -> Result<Running, Stop> {
         self.runtime.spawn(args)
+    }
+
+    /// Starts any program, an engine for one. Its output goes to files of this trial, so that what it leaves running
+    /// holds no pipe of ours.
+    pub fn program(&self, command: Command) -> Result<Running, Stop> {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let call = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        Running::start(command, &self.dir, call)
+    }
+
+    /// A directory that the trials of this run share, made where it is missing: what is dear to make is made once.
+    pub fn shared_dir(&self, name: &str) -> Result<PathBuf, Stop> {
+        let dir = self.dir.with_file_name(name);
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
     }
 
     /// Skips where the runtime under test is another one and is known to differ.

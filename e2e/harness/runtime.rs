@@ -86,29 +86,34 @@ impl Runtime {
     }
 
     /// Starts a command made by [`Runtime::command`]; its output goes to files beside `--root`.
-    pub fn spawn_command(&self, mut command: Command) -> Result<Running, Stop> {
-        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+    pub fn spawn_command(&self, command: Command) -> Result<Running, Stop> {
         let beside = self.root.parent().unwrap_or(&self.root);
-        let stdout = beside.join(format!("stdout.{number}"));
-        let stderr = beside.join(format!("stderr.{number}"));
         let words: Vec<_> = command.get_args().skip(2).map(|word| word.to_string_lossy().into_owned()).collect();
         let call = format!("{} {}", self.name, words.join(" "));
-        let child = command
-            .stdout(File::create(&stdout)?)
-            .stderr(File::create(&stderr)?)
-            .spawn()
-            .map_err(|error| Stop::failed(format!("start {}: {error}", self.program.display())))?;
-        Ok(Running { child, begun: Instant::now(), stdout, stderr, call })
+        Running::start(command, beside, call)
     }
 }
 
 /// A time limit, stretched by `WHARF_PATIENCE`.
-pub(crate) fn limit(seconds: u64) -> Duration {
+pub fn limit(seconds: u64) -> Duration {
     let factor = std::env::var("WHARF_PATIENCE").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(1);
     Duration::from_secs(seconds) * factor
 }
 
 impl Running {
+    /// Starts any program; its output goes to files in `dir`.
+    pub(crate) fn start(mut command: Command, dir: &Path, call: String) -> Result<Self, Stop> {
+        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+        let stdout = dir.join(format!("stdout.{number}"));
+        let stderr = dir.join(format!("stderr.{number}"));
+        let child = command
+            .stdout(File::create(&stdout)?)
+            .stderr(File::create(&stderr)?)
+            .spawn()
+            .map_err(|error| Stop::failed(format!("start {}: {error}", command.get_program().display())))?;
+        Ok(Running { child, begun: Instant::now(), stdout, stderr, call })
+    }
+
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
     }

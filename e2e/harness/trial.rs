@@ -1,7 +1,8 @@
 //! Named trials, one list per feature, and the program that runs them and counts.
 
 use crate::leaks::{self, Inventory};
-use crate::{Host, find, runtime::Runtime};
+use crate::runtime::{Runtime, limit};
+use crate::{Host, find};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::mount::{MsFlags, mount};
 use std::fs;
@@ -166,7 +167,7 @@ fn settle(before: &Inventory, tag: &str, root: &Path) -> Result<(), String> {
         if difference.is_empty() {
             return Ok(());
         }
-        if begun.elapsed() > Duration::from_secs(2) {
+        if begun.elapsed() > limit(2) {
             return Err(format!("the host is not as before:\n  {}", difference.join("\n  ")));
         }
         std::thread::sleep(Duration::from_millis(10));
