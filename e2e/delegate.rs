@@ -1,6 +1,6 @@
 //! Another runtime as the backend: `--backend crun` and `--backend runc`, the installed ones.
 
-use harness::{Bundle, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json};
+use harness::{Bundle, ConsoleSocket, Desk, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json};
 use std::path::Path;
 
 pub(crate) fn trials() -> Feature {
@@ -9,6 +9,8 @@ pub(crate) fn trials() -> Feature {
         feature = feature
             .trial(&format!("{peer} runs a container, and its payload's code is ours"), move |host| runs(host, peer))
             .trial(&format!("a container of {peer} lives from create to delete"), move |host| lives(host, peer))
+            .trial(&format!("a terminal of {peer} is ours in the foreground"), move |host| shown(host, peer))
+            .trial(&format!("a terminal of {peer} goes to --console-socket"), move |host| handed(host, peer))
             .trial(&format!("{peer} tells its failure in our log, once"), move |host| fails(host, peer))
             .trial(&format!("a container of {peer} is deleted by force while it runs"), move |host| forced(host, peer));
     }
@@ -75,6 +77,38 @@ fn state(host: &Host, bundle: &Bundle) -> Result<Value, Stop> {
 
 fn serde_json_from(text: &str) -> Result<Value, Stop> {
     text.parse::<Value>().map_err(|error| Stop::failed(format!("{error}: {text:?}")))
+}
+
+fn shown(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let bundle = host.bundle()?.payload(&["terminal", ";", "wait-signal", ";", "exit", "7"]);
+    let bundle = bundle.set("/process/terminal", json!(true));
+    bundle.save()?;
+    let mut desk = Desk::new(31, 97)?;
+    let before = desk.settings()?;
+    let run = ["--backend", peer, "run", "--bundle", bundle.dir_text(), bundle.id()];
+    let run = desk.call(host, &run, |_| {})?;
+    let report = desk.screen.line()?;
+    ensure_eq!((&report["controlling"], &report["window"]), (&json!(true), &json!([31, 97])));
+    desk.screen.wait_for("ready")?;
+    desk.screen.write("\x03")?;
+    desk.screen.wait_for("SIGINT")?;
+    ensure_eq!(run.end(&mut desk.screen)?, 7);
+    ensure!(desk.settings()? == before, "our terminal is not as before");
+    Ok(())
+}
+
+fn handed(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let bundle = host.bundle()?.payload(&["terminal", ";", "sleep"]).set("/process/terminal", json!(true));
+    bundle.save()?;
+    let socket = ConsoleSocket::new(host)?;
+    let to = ["--console-socket", socket.path(), "--bundle", bundle.dir_text(), bundle.id()];
+    done(with(host, peer, &[&["create"], &to[..]].concat())?)?;
+    let mut screen = socket.receive()?;
+    host.runtime.must(&["start", bundle.id()])?;
+    ensure_eq!(screen.line()?["controlling"], true);
+    host.runtime.must(&["delete", "--force", bundle.id()]).map(drop)
 }
 
 fn runs(host: &Host, peer: &str) -> Outcome {

@@ -15,6 +15,7 @@ mod engines;
 mod exec;
 mod exec_failures;
 mod exit_codes;
+mod foreground;
 mod hooks;
 mod hostname;
 mod inherited;
@@ -72,6 +73,7 @@ fn main() -> std::process::ExitCode {
         annotations::trials(),
         inherited::trials(),
         terminal::trials(),
+        foreground::trials(),
         listen_fds::trials(),
         mount_types::trials(),
         mount_options::trials(),

@@ -2,24 +2,31 @@
 
 use crate::child::{Call, keep_only};
 use crate::memory::{Memory, identify, text};
+use crate::terminal::ConsoleSocket;
 use crate::{Delegate, STATE, answer, io, judge_program, state_root};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use wharf_core::{CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, Result, Supervisor};
+use wharf_core::{CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, Result, Supervisor, Terminal};
+use wharf_foreground::HostTerminal;
 
 pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
     judge_program(&delegate.name, &delegate.program)?;
     text(&delegate.name, &delegate.program)?;
     let memory = Memory::new(&delegate.program)?;
-    Ok(Box::new(Delegated { delegate, job, memory }))
+    // `create` becomes the program, which judges this for itself; of `run` it sees nothing.
+    let terminal = if job.then_start { job.terminal()? } else { Terminal::None };
+    let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
+    Ok(Box::new(Delegated { delegate, job, memory, host_terminal }))
 }
 
 struct Delegated<'a> {
     delegate: &'a Delegate,
     job: Job<'a>,
     memory: Memory,
+    /// Where the payload's terminal is shown, in the foreground.
+    host_terminal: Option<HostTerminal>,
 }
 
 impl Draft for Delegated<'_> {
@@ -37,7 +44,7 @@ impl Draft for Delegated<'_> {
         wharf_sys::fd::mkdirat(dir, c"delegate", 0o700)
             .map_err(|errno| Error::system(format!("{doing}: make {}", root.display()), errno as i32))?;
         if self.job.then_start {
-            return self.as_child(&doing, root, dir, record);
+            return self.by_child(&doing, root, dir, record);
         }
         let failed = self.become_the_program(&doing, &root);
         // It is this failure that the caller must hear of.
@@ -56,15 +63,18 @@ impl Delegated<'_> {
     }
 
     /// For `run`: the payload becomes our child when the program has ended, so that we can wait for it.
-    fn as_child(&self, doing: &str, root: PathBuf, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
+    fn by_child(self, doing: &str, root: PathBuf, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
         let system = |what: &str, errno: wharf_sys::Errno| Error::system(format!("{doing}: {what}"), errno as i32);
         wharf_sys::credentials::set_subreaper().map_err(|errno| system("adopt the payload", errno))?;
         // stderr is the payload's and may not be a pipe of ours, so the cause of a failure comes by a log.
         let log = root.with_extension("log");
         let call = Call::new(&self.delegate.program, &root).log(&log, true);
         keep_only(self.job.preserve_fds).map_err(|unclosed| unclosed.during(doing))?;
+        let wanted = self.host_terminal.is_some();
+        let console = wanted.then(|| ConsoleSocket::listen(root.with_extension("tty"))).transpose()?;
+        let console_socket = console.as_ref().map(|console| console.path.as_path()).or(self.job.console_socket);
         // The verb writes the pid file of a `create` that returns.
-        let job = Job { pid_file: None, ..self.job };
+        let job = Job { pid_file: None, console_socket, ..self.job };
         let status = arguments(call, &job).status().map_err(|error| io(doing, &error));
         let undo = Undo { program: self.delegate.program.clone(), root, id: record.id.clone(), released: false };
         let status = status?;
@@ -79,6 +89,9 @@ impl Delegated<'_> {
         let init = init.ok_or_else(|| {
             Error::new(Kind::System, doing).because("the payload's process ended before it was started")
         })?;
+        if let (Some(host), Some(console)) = (self.host_terminal, console) {
+            self.delegate.foreground.put(host, console.receive()?);
+        }
         Ok(Created {
             engine_pid: pid,
             init,

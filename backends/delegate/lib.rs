@@ -10,6 +10,7 @@ mod child;
 mod create;
 mod exec;
 mod memory;
+mod terminal;
 mod wait;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ use memory::Memory;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use terminal::Foreground;
 use wharf_core::{
     Backend, ContainerId, Draft, Error, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result, Status, Warnings,
 };
@@ -44,12 +46,13 @@ pub struct Delegate {
     name: String,
     program: PathBuf,
     answer_time: Duration,
+    foreground: Foreground,
 }
 
 impl Delegate {
     /// `name` is what `--backend` and the record say; `program` is judged when a container is drafted.
     pub fn new(name: &str, program: PathBuf) -> Self {
-        Delegate { name: name.to_owned(), program, answer_time: ANSWER_TIME }
+        Delegate { name: name.to_owned(), program, answer_time: ANSWER_TIME, foreground: Foreground::default() }
     }
 
     /// The record decides: the program that created the container, not the one that is configured now.
@@ -122,6 +125,7 @@ impl Backend for Delegate {
     }
 
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
+        self.foreground.begin()?;
         let doing = format!("start container {} with {}", record.id, self.name);
         let finished = self.call(record, dir)?.args(["start", &record.id]).pass_through(&doing, None)?;
         self.succeed("start", record, finished).map(|()| Warnings::new())
@@ -191,7 +195,7 @@ impl Backend for Delegate {
     }
 
     fn wait(&self, record: &Record) -> Result<i32> {
-        wait::until_end(record)
+        wait::until_end(record, self.foreground.take())
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use wharf_cgroup::{Layout, Wanted};
 use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Remark, Result, Terminal};
+use wharf_foreground::HostTerminal;
 use wharf_plan::{CgroupMount, Container, Facts, Listen, Note, Rlimit};
 use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
@@ -29,6 +30,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) hooks: Hooks,
     pub(crate) terminal: Terminal<'a>,
+    /// Where the payload's is shown, in the foreground.
+    pub(crate) host_terminal: Option<HostTerminal>,
     pub(crate) rootfs: String,
     pub(crate) last_capability: u32,
 }
@@ -39,6 +42,7 @@ impl<'a> Judged<'a> {
         let preserved = preserved(job.preserve_fds, listen.as_ref())?;
         refuse(&job)?;
         let terminal = job.terminal()?;
+        let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
         let spec = &job.bundle.spec;
         let proc = open_proc()?;
         let uid = credentials::effective_uid();
@@ -73,6 +77,7 @@ impl<'a> Judged<'a> {
             hooks: Hooks::new(spec)?,
             terminal,
             last_capability: facts.last_capability,
+            host_terminal,
             rootfs: facts.rootfs,
         })
     }

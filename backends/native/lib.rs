@@ -36,6 +36,8 @@ pub struct Native {
     attached: Rc<RefCell<Option<Attached>>>,
     /// Where the payload tells that it is ready, between its start and that.
     relay: RefCell<Option<Relay>>,
+    /// The terminal of a payload that this process has started.
+    terminal: RefCell<Option<wharf_foreground::Relay>>,
 }
 
 impl Native {
@@ -62,7 +64,7 @@ impl Backend for Native {
         if attached.is_none() {
             self.relay.replace(Relay::open(dir)?);
         }
-        start::start(attached, record, dir)
+        start::start(attached, &self.terminal, record, dir)
     }
 
     fn await_ready(&self, record: &Record) -> Result<()> {
@@ -112,6 +114,6 @@ impl Backend for Native {
     }
 
     fn wait(&self, record: &Record) -> Result<i32> {
-        wait::wait(record, self.relay.take())
+        wait::wait(record, self.terminal.take(), self.relay.take())
     }
 }

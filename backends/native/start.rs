@@ -7,9 +7,11 @@
 
 use crate::hooks;
 use crate::launch::{Attached, Late, Private};
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_core::{Error, Kind, Record, Result, Status, Warnings};
+use wharf_foreground::Relay;
 use wharf_steps::Failure;
 use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
 
@@ -43,14 +45,17 @@ pub(crate) fn is_waiting(dir: BorrowedFd<'_>) -> Result<bool> {
     look().map_err(|errno| Error::system("look for a waiting init", errno as i32))
 }
 
-pub(crate) fn start(attached: Option<Attached>, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
+/// The terminal of a payload of this process goes to `terminal`.
+pub(crate) fn start(
+    attached: Option<Attached>,
+    terminal: &RefCell<Option<Relay>>,
+    record: &Record,
+    dir: BorrowedFd<'_>,
+) -> Result<Warnings> {
     match attached {
         Some(attached) => {
-            let failed = |errno: Errno| doing(record, errno);
-            socket::send(&attached.socket, &[VERSION], None).map_err(failed)?;
-            if let Some(failure) = answer(&attached.socket).map_err(failed)? {
-                return Err(attached.plan.explain(&failure));
-            }
+            let relay = start_here(attached, record)?;
+            terminal.replace(relay);
         }
         None => {
             let answered = speak(record, dir)?;
@@ -64,6 +69,26 @@ pub(crate) fn start(attached: Option<Attached>, record: &Record, dir: BorrowedFd
         }
     }
     Ok(hooks::run_all(&record.poststart, "poststart", &hooks::state(record, Status::Running, record.engine_pid)))
+}
+
+/// Starts the payload of this process, whose terminal is shown from now on.
+fn start_here(Attached { socket, plan, terminal }: Attached, record: &Record) -> Result<Option<Relay>> {
+    let failed = |errno: Errno| doing(record, errno);
+    let mut relay = match terminal {
+        Some((host, master)) => Some(Relay::begin(host, master).map_err(|errno| {
+            Error::system("make our own terminal the payload's", errno as i32).at("process/terminal")
+        })?),
+        None => None,
+    };
+    socket::send(&socket, &[VERSION], None).map_err(failed)?;
+    if let Some(relay) = &mut relay {
+        // startContainer hooks may say more than a terminal holds.
+        relay.until(&socket).map_err(failed)?;
+    }
+    match answer(&socket).map_err(failed)? {
+        Some(failure) => Err(plan.explain(&failure)),
+        None => Ok(relay),
+    }
 }
 
 fn doing(record: &Record, errno: Errno) -> Error {

@@ -10,6 +10,7 @@
 
 mod bundle;
 mod container;
+mod desk;
 mod find;
 mod host;
 mod leaks;
@@ -22,6 +23,7 @@ mod trial;
 
 pub use bundle::Bundle;
 pub use container::Container;
+pub use desk::{Desk, Seated};
 pub use host::Host;
 pub use leaks::Inventory;
 pub use mounted::Mounted;

@@ -49,6 +49,17 @@ impl Screen {
         }
     }
 
+    /// Takes in what there is.
+    pub fn glance(&mut self) -> Result<(), Stop> {
+        self.look(5).map(drop)
+    }
+
+    /// Takes in all that is left, where somebody keeps the other end open.
+    pub fn drain(&mut self) -> Result<&[u8], Stop> {
+        while matches!(self.look(0)?, Look::Some) {}
+        Ok(&self.seen)
+    }
+
     /// Everything so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.seen).into_owned()

@@ -18,6 +18,8 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Option<Found> {
         ("read-line", []) => read_line(),
         ("flood", [mebibytes]) => flood(mebibytes),
         ("print", [text]) => print(text),
+        ("read-lines", [count]) => read_lines(count),
+        ("console-later", [milliseconds]) => console_later(milliseconds),
         ("foreground-child", words) if !words.is_empty() => foreground_child(words),
         _ => return None,
     })
@@ -77,6 +79,35 @@ fn read_line() -> Found {
     Ok(json!({ "line": line, "length": length }))
 }
 
+/// How many bytes that many lines hold, and whether each is what [`flood`] writes.
+fn read_lines(count: &str) -> Found {
+    let count: usize = count.parse()?;
+    say(&json!({ "ready": true }));
+    let mut input = std::io::stdin().lock();
+    let (mut length, mut right) = (0, true);
+    for number in 0..count {
+        let mut line = String::new();
+        length += input.read_line(&mut line)?;
+        right &= line == numbered(number);
+    }
+    Ok(json!({ "length": length, "right": right }))
+}
+
+/// Lets go of its terminal, and writes to it again later.
+fn console_later(milliseconds: &str) -> Found {
+    let pause: u64 = milliseconds.parse()?;
+    for number in 0..3 {
+        nix::unistd::close(number)?;
+    }
+    std::thread::sleep(std::time::Duration::from_millis(pause));
+    std::fs::write("/dev/console", "here again\n")?;
+    Ok(Value::Null)
+}
+
+fn numbered(number: usize) -> String {
+    format!("{number:063}\n")
+}
+
 /// Lines of 64 bytes, numbered.
 fn flood(mebibytes: &str) -> Found {
     let mebibytes: usize = mebibytes.parse()?;
@@ -84,7 +115,7 @@ fn flood(mebibytes: &str) -> Found {
     for block in 0..mebibytes << 4 {
         let mut text = String::with_capacity(1 << 16);
         for line in 0..1 << 10 {
-            text.push_str(&format!("{:063}\n", block << 10 | line));
+            text.push_str(&numbered(block << 10 | line));
         }
         out.write_all(text.as_bytes())?;
     }
@@ -108,6 +139,7 @@ fn foreground_child(words: &[&str]) -> Found {
     deaf.thread_block()?;
     let mut child = Command::new(acts::own_path()).args(words).process_group(0).spawn()?;
     tcsetpgrp(&terminal, Pid::from_raw(child.id() as i32))?;
+    say(&json!({ "handed": true }));
     let status = child.wait()?;
     tcsetpgrp(&terminal, getpgrp())?;
     Ok(json!({ "code": status.code(), "signal": status.signal() }))

@@ -206,6 +206,48 @@ pub fn write_all(fd: impl AsFd, mut data: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Reads what is there; `EAGAIN` where nothing is, also of a pipe or socket whose own mode is to wait, which others may
+/// share (readv(2), RWF_NOWAIT).
+pub fn read_now(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    let vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: the vector names the buffer, which is ours; an offset of -1 is the file's own place.
+    let result = unsafe {
+        libc::syscall(libc::SYS_preadv2, fd.as_fd().as_raw_fd(), &raw const vector, 1, -1i64, -1i64, RWF_NOWAIT)
+    };
+    check(result).map(|length| length as usize)
+}
+
+/// Writes as much as there is room for; `EAGAIN` where there is none, also of a pipe or socket whose own mode is to wait.
+pub fn write_now(fd: impl AsFd, data: &[u8]) -> Result<usize> {
+    let vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: the vector names the data, which is only read; an offset of -1 is the file's own place.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pwritev2, fd.as_fd().as_raw_fd(), &raw const vector, 1, -1i64, -1i64, RWF_NOWAIT)
+    };
+    check(result).map(|length| length as usize)
+}
+
+const RWF_NOWAIT: i32 = 8;
+
+/// Decides whether calls on the open file, by whoever shares it, wait.
+pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
+    // SAFETY: plain integers.
+    let flags = check(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_GETFL) as libc::c_long })? as i32;
+    // SAFETY: plain integers.
+    check(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) as libc::c_long })
+        .map(drop)
+}
+
+/// Waits until one of `watched` is ready, at most `milliseconds` (-1 for ever); descriptors of -1 are passed over.
+pub fn poll(watched: &mut [libc::pollfd], milliseconds: i32) -> Result<()> {
+    // SAFETY: the slice's length is given.
+    let ready = unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, milliseconds) };
+    match check(ready as libc::c_long) {
+        Err(Errno::EINTR) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// Reads to the end, at most `limit` bytes.
 pub fn read_to_end(fd: impl AsFd, limit: usize) -> Result<Vec<u8>> {
     let mut all = vec![0; 4096.min(limit)];

@@ -1,8 +1,8 @@
 //! Signals of this process: what is blocked, what is ignored, which one comes.
 
-use crate::fd::own;
+use crate::fd::{self, own};
 use crate::{Errno, Result, check};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 const SIGNALS: i32 = 64;
 
@@ -20,13 +20,6 @@ pub fn set_mask(mask: u64) -> Result<()> {
     .map(drop)
 }
 
-/// A descriptor that is readable while a blocked signal waits for [`next`] (signalfd(2)).
-pub fn descriptor() -> Result<OwnedFd> {
-    let all = u64::MAX;
-    // SAFETY: the kernel reads eight bytes.
-    own(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, 8, libc::SFD_CLOEXEC) })
-}
-
 /// Waits for the next blocked signal.
 pub fn next() -> Result<i32> {
     let all = u64::MAX;
@@ -40,6 +33,39 @@ pub fn next() -> Result<i32> {
             other => return other.map(|signal| signal as i32),
         }
     }
+}
+
+/// A descriptor that tells the signals that come; all must be blocked (signalfd(2)). It never keeps a reader waiting.
+pub fn descriptor() -> Result<OwnedFd> {
+    let all = u64::MAX;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the kernel reads eight bytes.
+    own(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, 8, flags) })
+}
+
+/// The next signal of such a descriptor, where one has come.
+pub fn take(descriptor: impl AsFd) -> Result<Option<i32>> {
+    // struct signalfd_siginfo begins with the signal's number.
+    let mut about = [0; 128];
+    match fd::read(descriptor, &mut about) {
+        Ok(_) => Ok(Some(i32::from_ne_bytes([about[0], about[1], about[2], about[3]]))),
+        Err(Errno::EAGAIN) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Lets one blocked signal through while `work` is done.
+pub fn while_unblocked<T>(signal: i32, work: impl FnOnce() -> T) -> Result<T> {
+    set_mask(!(1 << (signal - 1)))?;
+    let result = work();
+    block_all()?;
+    Ok(result)
+}
+
+/// Stops this process until somebody continues it.
+pub fn stop_self() -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_kill, crate::process::pid(), libc::SIGSTOP) }).map(drop)
 }
 
 /// Gives every signal its default action and unblocks all.

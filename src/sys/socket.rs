@@ -68,6 +68,20 @@ pub fn bind(socket: impl AsFd, path: &CStr) -> Result<()> {
         .map(drop)
 }
 
+/// Takes connections from now on.
+pub fn listen(socket: impl AsFd) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::listen(socket.as_fd().as_raw_fd(), 1) as libc::c_long }).map(drop)
+}
+
+/// The next connection; `EAGAIN` where there is none yet.
+pub fn accept_now(socket: impl AsFd) -> Result<OwnedFd> {
+    crate::fd::set_nonblocking(&socket)?;
+    let (socket, no_address) = (socket.as_fd().as_raw_fd(), std::ptr::null_mut());
+    // SAFETY: the other side's address is not asked for.
+    own(unsafe { libc::accept4(socket, no_address, std::ptr::null_mut(), libc::SOCK_CLOEXEC) as libc::c_long })
+}
+
 /// Connects to a name; `ECONNREFUSED` means that nobody holds that socket open any more.
 pub fn connect(socket: impl AsFd, path: &CStr) -> Result<()> {
     let (address, length) = address(path)?;

@@ -26,6 +26,44 @@ pub struct Size {
     pub columns: u16,
 }
 
+/// How a terminal treats what goes through it (termios(3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings(libc::termios);
+
+impl Settings {
+    /// `ENOTTY` means that the file is no terminal.
+    pub fn of(terminal: impl AsFd) -> Result<Self> {
+        let mut settings = std::mem::MaybeUninit::uninit();
+        // SAFETY: the buffer is a struct termios; it is read only after success.
+        unsafe {
+            check(libc::tcgetattr(terminal.as_fd().as_raw_fd(), settings.as_mut_ptr()) as libc::c_long)?;
+            Ok(Settings(settings.assume_init()))
+        }
+    }
+
+    /// Applies them, at once. From a background process group the kernel sends SIGTTOU, unless that is blocked.
+    pub fn apply(&self, terminal: impl AsFd) -> Result<()> {
+        // SAFETY: the settings came from tcgetattr.
+        check(unsafe { libc::tcsetattr(terminal.as_fd().as_raw_fd(), libc::TCSANOW, &self.0) as libc::c_long })
+            .map(drop)
+    }
+
+    /// Every byte of input comes through as it is; output is treated as before.
+    pub fn raw(mut self) -> Self {
+        let output = self.0.c_oflag;
+        // SAFETY: changes the fields of our own value.
+        unsafe { libc::cfmakeraw(&mut self.0) };
+        self.0.c_oflag = output;
+        self
+    }
+
+    /// A line end goes out as it is.
+    pub fn without_onlcr(mut self) -> Self {
+        self.0.c_oflag &= !libc::ONLCR;
+        self
+    }
+}
+
 /// Lets the other end of a new master be opened.
 pub fn unlock(master: impl AsFd) -> Result<()> {
     let locked = 0i32;

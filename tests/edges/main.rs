@@ -48,12 +48,23 @@ const ROOMS: &[Room] = &[
     // A program of its own, with a C entry.
     room("src/init", "wharf-init", &["wharf-steps", "wharf-sys"]),
     room("src/cgroup", "wharf-cgroup", &["wharf-core", "wharf-sys", "oci-spec"]),
+    room("src/foreground", "wharf-foreground", &["wharf-core", "wharf-sys"]),
     room(
         "backends/native",
         "wharf-native",
-        &["wharf-core", "wharf-plan", "wharf-steps", "wharf-cgroup", "wharf-sys", "oci-spec", "serde", "serde_json"],
+        &[
+            "wharf-core",
+            "wharf-plan",
+            "wharf-steps",
+            "wharf-cgroup",
+            "wharf-foreground",
+            "wharf-sys",
+            "oci-spec",
+            "serde",
+            "serde_json",
+        ],
     ),
-    room("backends/delegate", "wharf-delegate", &["wharf-core", "wharf-sys", "serde_json"]),
+    room("backends/delegate", "wharf-delegate", &["wharf-core", "wharf-foreground", "wharf-sys", "serde_json"]),
     room(
         "",
         "wharf",

@@ -2,7 +2,6 @@
 
 use super::explained;
 use crate::launch::birth;
-use crate::wait;
 use std::os::fd::OwnedFd;
 use wharf_core::{Error, Exec, Joined, Kind, Record, Result};
 use wharf_plan::Plan;
@@ -124,7 +123,10 @@ impl Joined for Member {
     }
 
     fn wait(self: Box<Self>) -> Result<i32> {
-        wait::until_end(self.pid, None, || format!("wait for process {} in container {}", self.pid, self.record.id))
+        wharf_foreground::wait(self.pid, None, None).map_err(|errno| {
+            let doing = format!("wait for process {} in container {}", self.pid, self.record.id);
+            Error::system(doing, errno as i32)
+        })
     }
 }
 

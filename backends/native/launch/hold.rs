@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use wharf_cgroup::Cgroup;
 use wharf_core::{CgroupPaths, Error, Hold, Record, Result};
+use wharf_foreground::HostTerminal;
 use wharf_plan::Plan;
 use wharf_sys::process::{self, Ended};
 use wharf_sys::{Errno, libc, socket};
@@ -19,6 +20,17 @@ const GRACE: i32 = 1000;
 pub(crate) struct Attached {
     pub(crate) socket: OwnedFd,
     pub(crate) plan: Plan,
+    pub(crate) terminal: Option<Terminal>,
+}
+
+/// Our own terminal, and the master end of the payload's.
+pub(crate) type Terminal = (HostTerminal, OwnedFd);
+
+/// What becomes an [`Attached`] on release, and where that goes.
+pub(super) struct Attach {
+    pub(super) to: Rc<RefCell<Option<Attached>>>,
+    pub(super) plan: Plan,
+    pub(super) terminal: Option<Terminal>,
 }
 
 /// A first process that is not yet let go.
@@ -31,7 +43,7 @@ pub(super) struct Newborn {
     /// Its hooks may have run, so poststop must.
     pub(super) reached_hooks: bool,
     /// Where the socket goes on release, for `run`.
-    pub(super) attach: Option<(Rc<RefCell<Option<Attached>>>, Plan)>,
+    pub(super) attach: Option<Attach>,
     ended: Cell<Option<Ended>>,
 }
 
@@ -111,8 +123,8 @@ impl Hold for Newborn {
     fn release(mut self: Box<Self>) -> Result<()> {
         self.go()?;
         let socket = self.socket.take();
-        if let (Some((attached, plan)), Some(socket)) = (self.attach.take(), socket) {
-            attached.replace(Some(Attached { socket, plan }));
+        if let (Some(Attach { to, plan, terminal }), Some(socket)) = (self.attach.take(), socket) {
+            to.replace(Some(Attached { socket, plan, terminal }));
         }
         Ok(())
     }

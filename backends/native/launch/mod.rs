@@ -18,6 +18,7 @@
 //! Until it is released the init ends when wharf does: its socket tells it.
 
 pub(crate) mod birth;
+mod console;
 mod hold;
 mod private;
 pub(crate) mod seal;
@@ -30,10 +31,11 @@ use crate::handover::Handover;
 use crate::notify::{self, Relay};
 use crate::{hooks, identity, join, limits, start};
 use birth::Birth;
-use hold::Newborn;
+use console::Console;
+use hold::{Attach, Newborn};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Cgroup;
-use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor, Terminal};
+use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor};
 use wharf_plan::{Born, Plan};
 use wharf_steps::{Failure, Phase, Slot};
 use wharf_sys::process::Ended;
@@ -41,8 +43,6 @@ use wharf_sys::{CWD, Errno, fd, libc, namespace, signal, socket};
 
 /// The message is runc's word for a container's first process.
 const PIDFD_TO_SOCKET: &str = "send the init's pidfd to --pidfd-socket";
-
-const TERMINAL_TO_SOCKET: &str = "send the terminal to --console-socket";
 
 /// Makes the container; a failure takes everything back.
 pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
@@ -61,7 +61,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     if let Some(listener) = &listener {
         slots.put(Slot::START, listener.as_raw_fd());
     }
-    let console = console(&judged)?;
+    let console = Console::open(judged.terminal)?;
     if let Some(console) = &console {
         slots.put(Slot::CONSOLE, console.as_fd().as_raw_fd());
     }
@@ -88,7 +88,8 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         preserved: judged.preserved,
     };
     let born = birth.give(cgroup.birth_fd());
-    drop((theirs, listener, console, notify, plan, sealed, joined));
+    let console = console.and_then(Console::into_ours);
+    drop((theirs, listener, notify, plan, sealed, joined));
     let mut newborn = match born {
         Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
         Err(errno) => {
@@ -103,7 +104,10 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let init = identity::of(&judged.proc, newborn.pid, &newborn.pidfd)?;
     let host_mounts = judged.host_mounts.map(|mounts| mounts.made(&judged.rootfs)).transpose()?;
     let private = Private::new(&judged.container, host_mounts, judged.cgroup.device_rules());
-    newborn.attach = judged.job.then_start.then(|| (judged.native.attached.clone(), judged.container.plan));
+    let master = console.as_ref().map(console::receive).transpose()?;
+    let terminal = judged.host_terminal.zip(master);
+    let attach = Attach { to: judged.native.attached.clone(), plan: judged.container.plan, terminal };
+    newborn.attach = judged.job.then_start.then_some(attach);
     Ok(Created {
         engine_pid: newborn.pid,
         init,
@@ -151,17 +155,6 @@ fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<OwnedFd
         slots.put(join.slot, file.as_raw_fd());
     }
     Ok(opened)
-}
-
-/// The socket that the init sends the terminal to.
-fn console(judged: &Judged<'_>) -> Result<Option<Handover>> {
-    match judged.terminal {
-        Terminal::None => Ok(None),
-        Terminal::Socket(path) => Handover::connect(path, TERMINAL_TO_SOCKET).map(Some),
-        Terminal::Foreground => Err(Error::unsupported("a terminal in the foreground")
-            .because("is not supported yet")
-            .at("process/terminal")),
-    }
 }
 
 fn start_socket(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
