@@ -148,6 +148,16 @@ fn lives(host: &Host, peer: &str) -> Outcome {
         host.runtime.must(&["update", "--pids-limit", "77", bundle.id()])?;
         ensure_eq!(std::fs::read_to_string(pids.join(bundle.id()).join("pids.max"))?, "77\n");
     }
+    let told = host.runtime.call(&["events", "--stats", bundle.id()])?;
+    if peer == "crun" {
+        ensure!(
+            told.code() == Some(1) && told.stderr.contains("events on the crun backend: is not supported"),
+            "{told}"
+        );
+    } else {
+        let told = serde_json_from(&done(told)?)?;
+        ensure_eq!((&told["type"], &told["id"]), (&json!("stats"), &json!(bundle.id())));
+    }
     host.runtime.must(&["pause", bundle.id()])?;
     ensure_eq!(state(host, &bundle)?["status"], "paused");
     host.runtime.must(&["resume", bundle.id()])?;

@@ -12,6 +12,7 @@ mod delegate;
 mod devices;
 mod domainname;
 mod engines;
+mod events;
 mod exec;
 mod exec_failures;
 mod exit_codes;
@@ -104,6 +105,7 @@ fn main() -> std::process::ExitCode {
         exit_codes::trials(),
         pause::trials(),
         ps::trials(),
+        events::trials(),
         update::trials(),
         list::trials(),
         pid_file::trials(),

@@ -59,10 +59,10 @@ pub(crate) fn trials() -> Feature {
             };
             let (mut own, mut theirs) = (words(&own), words(&theirs));
             ensure_eq!(own.len(), 2);
-            // One of them may round another second.
+            // A second may pass between them, or be rounded away.
             let percent = |words: &mut Vec<Vec<String>>| words[1].remove(3).parse::<i32>();
             let (one, other) = (percent(&mut own)?, percent(&mut theirs)?);
-            ensure!((one - other).abs() <= 30 && one > 0, "{one} % and {other} %");
+            ensure!((one - other).abs() <= 60 && one > 0, "{one} % and {other} %");
             ensure_eq!(own[1].remove(5).len(), theirs[1].remove(5).len());
             ensure_eq!(own, theirs);
             container.delete_force()

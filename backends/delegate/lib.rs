@@ -17,14 +17,16 @@ mod wait;
 mod tests;
 
 use answer::Answer;
-use child::{Call, Finished};
+use child::{Call, Finished, keep_only};
 use memory::Memory;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use terminal::Foreground;
 use wharf_core::{
-    Backend, ContainerId, Draft, Error, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result, Status, Warnings,
+    Backend, ContainerId, Draft, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result, Status,
+    Unsupported, Warnings,
 };
 use wharf_sys::libc::{O_DIRECTORY, O_PATH};
 use wharf_sys::procfs::Procfs;
@@ -168,6 +170,33 @@ impl Backend for Delegate {
         let call = self.call(record, dir)?.args(["update", "--resources", "-", &record.id]);
         let finished = call.tell(&doing, words, Some(SIGNAL_TIME))?;
         self.succeed("update", record, finished).map(|()| None)
+    }
+
+    fn events(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        interval: Option<Duration>,
+        tell: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<()> {
+        let memory = Memory::of(record)?;
+        if memory.program.file_name().is_some_and(|name| name == "crun") {
+            let instead = "read the files of its cgroup, or use the native backend";
+            return Err(Unsupported { verb: "events", backend: "crun", instead }.into());
+        }
+        let doing = format!("watch container {} with {}", record.id, self.name);
+        let call = self.call(record, dir)?.args(["events"]);
+        let Some(interval) = interval else {
+            let finished = call.args(["--stats", &record.id]).capture(&doing, Some(self.answer_time))?;
+            if !finished.success {
+                return Err(finished.error(&doing));
+            }
+            return tell(Event::Line(String::from_utf8_lossy(&finished.stdout).into_owned()));
+        };
+        let interval = format!("{}ns", interval.as_nanos());
+        keep_only(0).map_err(|unclosed| unclosed.during(&doing))?;
+        // Nothing of ours is left between the program and whoever reads.
+        Err(io(&doing, &call.args(["--interval", &interval, &record.id]).into_command().exec()))
     }
 
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>> {

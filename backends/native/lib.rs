@@ -3,6 +3,7 @@
 
 mod activation;
 mod draft;
+mod events;
 mod freeze;
 mod handover;
 mod hooks;
@@ -24,7 +25,8 @@ use notify::Relay;
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use wharf_core::{Backend, Draft, Exec, Job, Joined, LinuxResources, Log, Record, Result, Status, Warnings};
+use std::time::Duration;
+use wharf_core::{Backend, Draft, Event, Exec, Job, Joined, LinuxResources, Log, Record, Result, Status, Warnings};
 
 /// Name of the backend in records and on the command line.
 pub const NAME: &str = "native";
@@ -103,6 +105,16 @@ impl Backend for Native {
         resources: LinuxResources,
     ) -> Result<Option<serde_json::Value>> {
         update::update(record, resources)
+    }
+
+    fn events(
+        &self,
+        record: &Record,
+        _dir: BorrowedFd<'_>,
+        interval: Option<Duration>,
+        tell: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<()> {
+        events::events(record, interval, tell)
     }
 
     fn processes(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<Vec<i32>> {

@@ -12,10 +12,13 @@ mod handle;
 mod join;
 mod layout;
 mod memory;
+mod oom;
 mod others;
+mod parse;
 mod path;
 #[cfg(test)]
 mod samples;
+mod statistics;
 mod update;
 mod wanted;
 
@@ -23,5 +26,7 @@ pub use create::Cgroup;
 pub use handle::Handle;
 pub use join::Joint;
 pub use layout::{Hierarchy, Layout, Version};
+pub use oom::OomWatch;
+pub use statistics::Meter;
 pub use update::Update;
 pub use wanted::{Missing, Wanted, Write};

@@ -4,6 +4,7 @@
 //! takes three times as long. The whole tree is built for help and to explain a mistake.
 
 mod config;
+mod duration;
 mod request;
 mod resolve;
 mod resources;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use wharf_core::{ContainerId, Exec, Level};
 
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) enum Action {
     Pause { id: ContainerId },
     Resume { id: ContainerId },
     Ps { id: ContainerId, format: ListFormat, options: Vec<OsString> },
+    Events { id: ContainerId, interval: Option<Duration> },
     Update { id: ContainerId, from: Resources },
     Exec { id: ContainerId, exec: Exec },
     Run { create: Create, detach: bool, keep: bool },

@@ -2,10 +2,11 @@
 
 use super::config;
 use super::request::{Action, Create, ListFormat, LogOptions, Plan, Request, Resources};
-use super::{Caller, resources, signal};
+use super::{Caller, duration, resources, signal};
 use clap::ArgMatches;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use wharf_core::{ContainerId, Error, Exec, Kind, Result, User};
 
 /// The log options are completed from the configuration.
@@ -60,6 +61,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
         "pause" => Action::Pause { id: id(words)? },
         "resume" => Action::Resume { id: id(words)? },
         "ps" => Action::Ps { id: id(words)?, format: format(words), options: rest(words, "ps-options") },
+        "events" => Action::Events { id: id(words)?, interval: interval(words)? },
         "update" => Action::Update { id: id(words)?, from: limits(words)? },
         "list" => Action::List { format: format(words), quiet: words.get_flag("quiet") },
         "spec" => Action::Spec {
@@ -148,6 +150,14 @@ fn user(text: &str) -> Result<User> {
 
 fn id(words: &ArgMatches) -> Result<ContainerId> {
     ContainerId::new(words.get_one::<String>("container-id").map_or("", String::as_str))
+}
+
+fn interval(words: &ArgMatches) -> Result<Option<Duration>> {
+    let text = words.get_one::<String>("interval").map_or("5s", String::as_str);
+    let interval = duration::parse(text).filter(|interval| !interval.is_zero()).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("events: --interval {text:?}")).because("is a time above 0, as 5s or 1m30s")
+    })?;
+    Ok((!words.get_flag("stats")).then_some(interval))
 }
 
 fn limits(words: &ArgMatches) -> Result<Resources> {

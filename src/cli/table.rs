@@ -195,6 +195,16 @@ pub(super) const VERBS: &[Words] = &[
             help: "Options for ps(1), which makes the table then",
         }),
     },
+    Words {
+        name: "events",
+        about: "Tell what a container uses, as JSON",
+        opts: &[&[
+            switch("stats", None, "Tell once"),
+            value("interval", None, "DURATION", "Time between two lines, as 5s or 1m30s [default: 5s]"),
+        ]],
+        operands: &[ID],
+        rest: None,
+    },
     Words { name: "update", about: "Change the limits of a container", opts: &[UPDATE], operands: &[ID], rest: None },
     Words {
         name: "list",
@@ -234,7 +244,7 @@ pub(super) const VERBS: &[Words] = &[
 ];
 
 /// Verbs of other runtimes that are known and refused by name.
-pub(super) const LATER: &[&str] = &["checkpoint", "events", "restore"];
+pub(super) const LATER: &[&str] = &["checkpoint", "restore"];
 
 pub(super) fn global(long: &str) -> Option<&'static Opt> {
     GLOBALS.iter().find(|opt| opt.long == long)

@@ -9,11 +9,13 @@
 //! ```
 
 use crate::{
-    Bundle, CgroupPaths, ContainerId, Error, Exec, Joined, Kind, Process, Record, Remark, Result, Status, Terminal,
+    Bundle, CgroupPaths, ContainerId, Error, Exec, Joined, Kind, Process, Record, Remark, Result, Statistics, Status,
+    Terminal,
 };
 use oci_spec::runtime::LinuxResources;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// A complete request to make a container.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +136,16 @@ pub trait Backend {
         resources: LinuxResources,
     ) -> Result<Option<serde_json::Value>>;
 
+    /// Tells what the container uses: once, or after each interval until it ends, and then also when the kernel killed in
+    /// it for want of memory. A backend that hands over to another program by exec does not return.
+    fn events(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        interval: Option<Duration>,
+        tell: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<()>;
+
     /// Every process of the container, by its pid here, in order of the numbers.
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>>;
 
@@ -144,6 +156,15 @@ pub trait Backend {
     /// Passes signals on to a payload that this process created and waits for its end; returns its exit code, 128 + n
     /// for signal n.
     fn wait(&self, record: &Record) -> Result<i32>;
+}
+
+/// One event of a container.
+#[derive(Debug)]
+pub enum Event {
+    Statistics(Box<Statistics>),
+    OutOfMemory,
+    /// Another program's own line.
+    Line(String),
 }
 
 /// What went wrong and changes nothing: hooks after start and after delete (runtime.md, "Lifecycle").

@@ -1,5 +1,6 @@
 //! Turns records and errors into the words that OCI and the caller expect.
 
+mod events;
 mod features;
 mod log;
 mod plan;
@@ -8,6 +9,7 @@ mod spec;
 mod state;
 mod time;
 
+pub(crate) use events::event;
 pub(crate) use features::features;
 pub(crate) use log::Log;
 pub(crate) use plan::Plan;

@@ -103,7 +103,7 @@ impl Row {
         let per_second = now.ticks_per_second;
         let age = now.since_boot.saturating_sub(self.start / per_second);
         let used = self.ticks / per_second;
-        let percent = (used * 100).checked_div(age).unwrap_or(0).min(99);
+        let percent = (self.ticks * 100 / per_second).checked_div(age).unwrap_or(0).min(99);
         let began = stime(clock::local(now.since_epoch.saturating_sub(age)), clock::local(now.since_epoch));
         let time = format!("{:02}:{:02}:{:02}", used / 3600, used / 60 % 60, used % 60);
         let terminal = terminal(self.terminal);

@@ -34,6 +34,11 @@ impl Dir {
         self.open_file(path, libc::O_WRONLY).map(Control)
     }
 
+    /// Opens a control file for many reads.
+    pub fn open_source(&self, path: &str) -> Result<Source> {
+        self.open_file(path, libc::O_RDONLY).map(Source)
+    }
+
     /// Writes `value` to an existing control file, in one call.
     pub fn write(&self, path: &str, value: &str) -> Result<()> {
         self.open_control(path)?.write(value)
@@ -140,6 +145,43 @@ impl Control {
             _ => Err(Errno::EIO),
         }
     }
+}
+
+/// A control file, open for reading.
+#[derive(Debug)]
+pub struct Source(OwnedFd);
+
+impl Source {
+    /// Reads it anew from its beginning, at most a mebibyte; what was in the buffer goes. `ENODEV` when its cgroup has
+    /// been removed.
+    pub fn read_again(&self, buffer: &mut Vec<u8>) -> Result<()> {
+        let mut length = 0;
+        loop {
+            if buffer.len() < length + 4096 {
+                buffer.resize((2 * buffer.len()).max(length + 4096), 0);
+            }
+            match fd::read_at(&self.0, &mut buffer[length..], length as u64)? {
+                0 => break,
+                got => length += got,
+            }
+            if length >= 1 << 20 {
+                break;
+            }
+        }
+        buffer.truncate(length);
+        Ok(())
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Names of the directories in one of the host's.
+pub fn list_names(path: &str) -> Result<Vec<String>> {
+    Dir::open(path)?.list_dirs()
 }
 
 /// A file of the host that the kernel writes in one piece (/proc/self/cgroup, a control file): one read is all of it.

@@ -185,6 +185,19 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
+/// pread(2) from `offset`, repeated when a signal interrupts it.
+pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    loop {
+        let offset = offset as libc::off_t;
+        // SAFETY: the buffer is ours and its length is given.
+        let result = unsafe { libc::pread(fd.as_fd().as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset) };
+        match check(result as libc::c_long) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|length| length as usize),
+        }
+    }
+}
+
 /// write(2), repeated when a signal interrupts it; may write less than all.
 pub fn write(fd: impl AsFd, data: &[u8]) -> Result<usize> {
     loop {

@@ -6,6 +6,7 @@ pub mod cgroup_fs;
 pub mod clock;
 pub mod credentials;
 pub mod dir;
+pub mod event;
 pub mod fd;
 pub mod meter;
 pub mod mount;

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -39,6 +40,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Pause { id } => pause::pause(root, id),
         Action::Resume { id } => resume::resume(root, id),
         Action::Ps { id, format, options } => ps::ps(root, id, *format, options),
+        Action::Events { id, interval } => events::events(root, id, *interval),
         Action::Update { id, from } => update::update(root, id, from),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),

@@ -1,0 +1,15 @@
+//! `events`: what a container uses, a line of JSON each time.
+
+use super::Found;
+use crate::report;
+use std::path::Path;
+use std::time::Duration;
+use wharf_core::{ContainerId, Result, Verb, allowed};
+
+/// Without an interval once.
+pub(super) fn events(root: &Path, id: &ContainerId, interval: Option<Duration>) -> Result<()> {
+    let found = Found::look(root, id)?;
+    allowed(id, found.status()?, Verb::Events)?;
+    let mut tell = |event| report::print(&report::event(id, event)?);
+    found.backend.events(&found.record, found.entry.dir(), interval, &mut tell)
+}
