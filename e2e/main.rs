@@ -7,6 +7,7 @@ mod attack;
 mod broken_bundles;
 mod capabilities;
 mod cgroups_path;
+mod configuration;
 mod crash;
 mod delegate;
 mod devices;
@@ -51,6 +52,7 @@ mod resources_unified;
 mod rlimits;
 mod root;
 mod rootfs_propagation;
+mod routing;
 mod seccomp;
 mod specification;
 mod stale_state;
@@ -99,6 +101,8 @@ fn main() -> std::process::ExitCode {
         seccomp::trials(),
         specification::trials(),
         crash::trials(),
+        configuration::trials(),
+        routing::trials(),
         delegate::trials(),
         hooks::trials(),
         lifecycle::trials(),

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_main)]
 
 mod cli;
+mod config;
 mod report;
 mod route;
 mod store;
@@ -17,6 +18,7 @@ use cli::{Action, Asked, Caller};
 use report::Log;
 use std::ffi::{CStr, OsStr, OsString, c_int};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use wharf_core::{Error, Kind, Result};
 
 #[global_allocator]
@@ -40,11 +42,18 @@ fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
     if let Err(errno) = wharf_sys::dir::fill_standard_descriptors() {
         return fail(&Log::stderr(false), &Error::system("open /dev/null", errno as i32), 1);
     }
-    command(words.skip(1).map(|word| OsStr::from_bytes(word.to_bytes()).to_owned()).collect())
+    let mut words = words.map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
+    let argv0 = words.next().unwrap_or_default();
+    command(&argv0, words.collect())
 }
 
-fn command(words: Vec<OsString>) -> c_int {
-    let caller = Caller { uid: wharf_sys::dir::effective_uid(), runtime_dir: std::env::var_os("XDG_RUNTIME_DIR") };
+fn command(argv0: &OsStr, words: Vec<OsString>) -> c_int {
+    let caller = Caller {
+        argv0: Path::new(argv0).file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        configuration: std::env::var_os(config::VARIABLE),
+        uid: wharf_sys::dir::effective_uid(),
+        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
+    };
     let (options, asked) = cli::parse(words, &caller);
     let log = match Log::open(options.file.as_deref(), options.json, options.level) {
         Ok(log) => log,

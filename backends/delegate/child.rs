@@ -35,8 +35,10 @@ pub(crate) struct Finished {
 }
 
 impl Call {
-    pub(crate) fn new(program: &Path, root: &Path) -> Self {
+    /// `options` come before ours, so that ours count where both say something.
+    pub(crate) fn new(program: &Path, options: &[String], root: &Path) -> Self {
         let mut command = Command::new(program);
+        command.args(options);
         command.env_clear().env("PATH", PATH);
         command.envs(HANDED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.arg("--root").arg(root);

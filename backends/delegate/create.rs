@@ -14,7 +14,7 @@ use wharf_foreground::HostTerminal;
 pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
     judge_program(&delegate.name, &delegate.program)?;
     text(&delegate.name, &delegate.program)?;
-    let memory = Memory::new(&delegate.program)?;
+    let memory = Memory::new(&delegate.program, &delegate.options)?;
     // `create` becomes the program, which judges this for itself; of `run` it sees nothing.
     let terminal = if job.then_start { job.terminal()? } else { Terminal::None };
     let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
@@ -68,7 +68,7 @@ impl Delegated<'_> {
         wharf_sys::credentials::set_subreaper().map_err(|errno| system("adopt the payload", errno))?;
         // stderr is the payload's and may not be a pipe of ours, so the cause of a failure comes by a log.
         let log = root.with_extension("log");
-        let call = Call::new(&self.delegate.program, &root).log(&log, true);
+        let call = Call::new(&self.delegate.program, &self.delegate.options, &root).log(&log, true);
         keep_only(self.job.preserve_fds).map_err(|unclosed| unclosed.during(doing))?;
         let wanted = self.host_terminal.is_some();
         let console = wanted.then(|| ConsoleSocket::listen(root.with_extension("tty"))).transpose()?;
@@ -76,7 +76,7 @@ impl Delegated<'_> {
         // The verb writes the pid file of a `create` that returns.
         let job = Job { pid_file: None, console_socket, ..self.job };
         let status = arguments(call, &job).status().map_err(|error| io(doing, &error));
-        let undo = Undo { program: self.delegate.program.clone(), root, id: record.id.clone(), released: false };
+        let undo = Undo { memory: self.memory.clone(), root, id: record.id.clone(), released: false };
         let status = status?;
         let words = std::fs::read_to_string(&log).unwrap_or_default();
         let _ = std::fs::remove_file(&log);
@@ -105,7 +105,7 @@ impl Delegated<'_> {
 
 /// The exec that `create` is.
 pub(crate) fn command(delegate: &Delegate, job: &Job<'_>, root: &Path) -> Command {
-    let call = Call::new(&delegate.program, root);
+    let call = Call::new(&delegate.program, &delegate.options, root);
     let call = match job.log {
         Some(log) => call.log(log.file, log.json),
         None => call.quiet(),
@@ -138,7 +138,7 @@ fn arguments(mut call: Call, job: &Job<'_>) -> Command {
 
 /// Takes the container away again, unless it is released.
 struct Undo {
-    program: PathBuf,
+    memory: Memory,
     root: PathBuf,
     id: String,
     released: bool,
@@ -157,7 +157,9 @@ impl Drop for Undo {
             return;
         }
         if self.root.join(&self.id).symlink_metadata().is_ok() {
-            let call = Call::new(&self.program, &self.root).quiet().args(["delete", "--force", &self.id]);
+            let call = Call::new(&self.memory.program, &self.memory.options, &self.root)
+                .quiet()
+                .args(["delete", "--force", &self.id]);
             let _ = call.capture("undo", None);
         }
         let _ = remove_state(&self.root);

@@ -16,7 +16,9 @@ pub(crate) fn become_the_program(
     log: Option<Log<'_>>,
 ) -> Error {
     let doing = format!("exec in container {} with {}", record.id, delegate.name);
-    let call = match Memory::of(record).and_then(|memory| Ok(Call::new(&memory.program, &state_root(dir)?))) {
+    let call = match Memory::of(record)
+        .and_then(|memory| Ok(Call::new(&memory.program, &memory.options, &state_root(dir)?)))
+    {
         Ok(call) => call,
         Err(error) => return error,
     };

@@ -47,20 +47,28 @@ const SIGNAL_TIME: Duration = Duration::from_secs(60);
 pub struct Delegate {
     name: String,
     program: PathBuf,
+    /// The administrator's options for it.
+    options: Vec<String>,
     answer_time: Duration,
     foreground: Foreground,
 }
 
 impl Delegate {
     /// `name` is what `--backend` and the record say; `program` is judged when a container is drafted.
-    pub fn new(name: &str, program: PathBuf) -> Self {
-        Delegate { name: name.to_owned(), program, answer_time: ANSWER_TIME, foreground: Foreground::default() }
+    pub fn new(name: &str, program: PathBuf, options: Vec<String>) -> Self {
+        Delegate {
+            name: name.to_owned(),
+            program,
+            options,
+            answer_time: ANSWER_TIME,
+            foreground: Foreground::default(),
+        }
     }
 
     /// The record decides: the program that created the container, not the one that is configured now.
     fn call(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Call> {
         let memory = Memory::of(record)?;
-        Ok(Call::new(&memory.program, &state_root(dir)?).quiet())
+        Ok(Call::new(&memory.program, &memory.options, &state_root(dir)?).quiet())
     }
 
     /// Asks for the state; none means that the program knows no such container.
@@ -226,6 +234,12 @@ impl Backend for Delegate {
     fn wait(&self, record: &Record) -> Result<i32> {
         wait::until_end(record, self.foreground.take())
     }
+}
+
+/// The program that a record names, with its options; none where the record is another backend's.
+pub fn program(record: &Record) -> Option<String> {
+    let memory = Memory::of(record).ok()?;
+    Some(memory.options.iter().fold(memory.program.display().to_string(), |line, option| format!("{line} {option}")))
 }
 
 /// The path of the other program's state root. The state directory is known by its descriptor; the program needs words.

@@ -5,23 +5,24 @@ use std::path::{Path, PathBuf};
 use wharf_core::{Error, Kind, Process, Record, Result};
 use wharf_sys::procfs::Procfs;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memory {
     pub(crate) program: PathBuf,
+    pub(crate) options: Vec<String>,
     /// The process that becomes the program's `create`. While it lives, a container that is not yet known is not lost.
     creator: Option<Process>,
 }
 
 impl Memory {
     /// The memory of a container that this process is about to create.
-    pub(crate) fn new(program: &Path) -> Result<Self> {
+    pub(crate) fn new(program: &Path, options: &[String]) -> Result<Self> {
         let pid = wharf_sys::process::pid();
-        Ok(Memory { program: program.to_owned(), creator: identify(pid)? })
+        Ok(Memory { program: program.to_owned(), options: options.to_vec(), creator: identify(pid)? })
     }
 
     pub(crate) fn value(&self) -> serde_json::Value {
         // A program's path that is no text was refused before.
-        json!({ "program": self.program.to_str(), "creator": self.creator })
+        json!({ "program": self.program.to_str(), "options": self.options, "creator": self.creator })
     }
 
     pub(crate) fn of(record: &Record) -> Result<Self> {
@@ -32,7 +33,9 @@ impl Memory {
         let program = record.private.get("program").and_then(|value| value.as_str()).ok_or(broken("program"))?;
         let creator = record.private.get("creator").cloned().unwrap_or_default();
         let creator = serde_json::from_value(creator).map_err(|error| broken("creator").because(error))?;
-        Ok(Memory { program: PathBuf::from(program), creator })
+        let options = record.private.get("options").and_then(|value| value.as_array());
+        let options = options.into_iter().flatten().filter_map(|value| Some(value.as_str()?.to_owned())).collect();
+        Ok(Memory { program: PathBuf::from(program), options, creator })
     }
 
     pub(crate) fn creator_lives(&self) -> Result<bool> {

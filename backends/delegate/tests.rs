@@ -75,6 +75,8 @@ impl Place {
             rootfs: "/b/rootfs".to_owned(),
             backend: "other".to_owned(),
             route: String::new(),
+            rule: None,
+            argv0: String::new(),
             owner: 0,
             created: "2026-01-01T00:00:00Z".to_owned(),
             init: None,
@@ -85,7 +87,7 @@ impl Place {
             poststop: Vec::new(),
             private: json!({ "program": program.to_str() }),
         };
-        let mut delegate = Delegate::new("other", program);
+        let mut delegate = Delegate::new("other", program, Vec::new());
         delegate.answer_time = Duration::from_millis(500);
         Place { delegate, dir: File::open(&path).unwrap(), path, record }
     }
@@ -116,7 +118,7 @@ fn bundle() -> Bundle {
 
 fn refusal(program: &Path) -> String {
     let (id, bundle) = (ContainerId::new("c").unwrap(), bundle());
-    match Delegate::new("other", program.to_owned()).draft(Job::new(&id, &bundle)) {
+    match Delegate::new("other", program.to_owned(), Vec::new()).draft(Job::new(&id, &bundle)) {
         Ok(_) => panic!("{} was accepted", program.display()),
         Err(error) => error.to_string(),
     }
@@ -154,7 +156,7 @@ fn a_container_that_the_program_does_not_know_does_not_exist() {
 #[test]
 fn an_unknown_container_is_being_created_as_long_as_its_creator_lives() {
     let mut place = Place::new("honest");
-    let memory = Memory::new(&place.delegate.program).unwrap();
+    let memory = Memory::new(&place.delegate.program, &[]).unwrap();
     place.record.private = memory.value();
     assert_eq!(place.state().unwrap().0, Status::Creating);
     let earlier = &mut place.record.private["creator"]["start_time"];
@@ -251,7 +253,7 @@ fn the_program_inherits_no_environment_and_no_files() {
 fn create_hands_every_option_on() {
     let (id, bundle) = (ContainerId::new("c").unwrap(), bundle());
     let mut job = Job::new(&id, &bundle);
-    let delegate = Delegate::new("other", scripts().join("honest"));
+    let delegate = Delegate::new("other", scripts().join("honest"), Vec::new());
     let words = |job: Job<'_>| {
         let command = create::command(&delegate, &job, Path::new("/state"));
         let words: Vec<String> = command.get_args().map(|word| word.to_str().unwrap().to_owned()).collect();

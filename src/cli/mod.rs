@@ -3,7 +3,7 @@
 //! The words are scanned once for the verb, and clap is then given that verb's command alone: building all of them
 //! takes three times as long. The whole tree is built for help and to explain a mistake.
 
-mod config;
+mod administer;
 mod duration;
 mod request;
 mod resolve;
@@ -11,7 +11,7 @@ mod resources;
 mod signal;
 mod table;
 
-pub(crate) use request::{Action, Create, ListFormat, LogOptions, Plan, Request, Resources};
+pub(crate) use request::{Action, ConfigAction, Create, Explain, ListFormat, LogOptions, Plan, Request, Resources};
 
 use clap::builder::{PossibleValuesParser, StringValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -29,10 +29,14 @@ pub(crate) enum Asked {
     Version,
 }
 
-/// Who typed the words: it decides the default of `--root`.
-#[derive(Debug)]
+/// Who typed the words, and what else than the words counts.
+#[derive(Debug, Default)]
 pub(crate) struct Caller {
-    /// Effective user id.
+    /// The name that the program was called by, without directories.
+    pub(crate) argv0: String,
+    /// `$WHARF_CONFIG`
+    pub(crate) configuration: Option<OsString>,
+    /// Effective user id. It decides the default of `--root`.
     pub(crate) uid: u32,
     /// `$XDG_RUNTIME_DIR`
     pub(crate) runtime_dir: Option<OsString>,

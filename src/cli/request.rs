@@ -1,9 +1,10 @@
 //! What was asked for: complete when made, never filled in later.
 
+use crate::config::{Configuration, Setting};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use wharf_core::{ContainerId, Exec, Level};
+use wharf_core::{ContainerId, Error, Exec, Level};
 
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -11,6 +12,12 @@ pub(crate) struct Request {
     pub(crate) root: PathBuf,
     /// `--backend`
     pub(crate) backend: Option<String>,
+    /// The name that wharf was called by, without directories.
+    pub(crate) argv0: String,
+    /// None: there is none, or this verb does without a broken one.
+    pub(crate) configuration: Option<Configuration>,
+    /// Why it does without.
+    pub(crate) ignored: Option<Error>,
     /// `--systemd-cgroup`
     pub(crate) systemd_cgroup: bool,
     pub(crate) action: Action,
@@ -33,7 +40,29 @@ pub(crate) enum Action {
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },
     Features,
+    Config(ConfigAction),
+    Explain(Explain),
     Plan(Plan),
+}
+
+#[derive(Debug)]
+pub(crate) enum ConfigAction {
+    /// None: the configuration in effect.
+    Check { file: Option<PathBuf> },
+    /// The settings that are in effect beside those that only the file knows.
+    Show { json: bool, settings: Vec<Setting> },
+    /// `renamed`: pairs of a backend's name there and here.
+    Import { file: PathBuf, renamed: Vec<(String, String)> },
+}
+
+/// `route explain`: at least one of id and bundle is given.
+#[derive(Debug)]
+pub(crate) struct Explain {
+    pub(crate) id: Option<ContainerId>,
+    pub(crate) bundle: Option<PathBuf>,
+    /// In the place of the name that wharf was called by.
+    pub(crate) argv0: Option<String>,
+    pub(crate) json: bool,
 }
 
 /// What `create` and `run` are told. Paths are as given, relative to the working directory.

@@ -1,8 +1,8 @@
 //! Turns matched words into what they mean, once.
 
-use super::config;
-use super::request::{Action, Create, ListFormat, LogOptions, Plan, Request, Resources};
-use super::{Caller, duration, resources, signal};
+use super::request::{Action, ConfigAction, Create, ListFormat, LogOptions, Plan, Request, Resources};
+use super::{Caller, administer, duration, resources, signal};
+use crate::config::{self, Configuration, Options, Origin, Setting};
 use clap::ArgMatches;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,35 +11,93 @@ use wharf_core::{ContainerId, Error, Exec, Kind, Result, User};
 
 /// The log options are completed from the configuration.
 pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOptions) -> Result<Request> {
-    let config = config::read(path(matches, "config").as_deref())?;
+    let Some((verb, words)) = matches.subcommand() else {
+        return Err(Error::new(Kind::Usage, "no verb is given"));
+    };
     let typed = |name: &str| matches.contains_id(name) && matches.value_source(name).is_some();
+    let found = config::find(path(matches, "config").as_deref(), caller.configuration.clone())
+        .and_then(|found| Ok((found.as_ref().map(Configuration::options).transpose()?.unwrap_or_default(), found)));
+    let (options, configuration, ignored) = match found {
+        Ok((options, configuration)) => (options, configuration, None),
+        Err(error) if bears_a_broken_one(verb, words, typed("root")) => (Options::default(), None, Some(error)),
+        Err(error) => return Err(error),
+    };
+    let typed_log = log.file.is_some();
     if log.file.is_none() {
-        log.file = config.log;
+        log.file = options.log;
     }
-    if let (Some(format), false) = (config.log_format, typed("log-format")) {
-        log.json = format == config::LogFormat::Json;
+    if let (Some(json), false) = (options.json, typed("log-format")) {
+        log.json = json;
     }
-    if let (Some(level), false, false) = (config.log_level, typed("log-level"), matches.get_flag("debug")) {
+    if let (Some(level), false, false) = (options.level, typed("log-level"), matches.get_flag("debug")) {
         log.level = level;
     }
     if matches.contains_id("criu") {
         return Err(Error::unsupported("--criu").because("is not supported yet"));
     }
-    let Some((verb, words)) = matches.subcommand() else {
-        return Err(Error::new(Kind::Usage, "no verb is given"));
-    };
-    let action = action(verb, words)?;
-    let root = match root(path(matches, "root").or(config.root), caller) {
+    let mut action = action(verb, words)?;
+    let root = match &action {
+        // They have nothing to do with containers.
+        Action::Config(ConfigAction::Check { .. } | ConfigAction::Import { .. }) => PathBuf::new(),
         // Verbs that look at no record do without.
-        Err(_) if matches!(action, Action::Features | Action::Plan(_) | Action::Spec { .. }) => PathBuf::new(),
-        root => root?,
+        other => match root(path(matches, "root").or(options.root), caller) {
+            Err(_) if matches!(other, Action::Features | Action::Plan(_) | Action::Spec { .. }) => PathBuf::new(),
+            root => root?,
+        },
     };
+    let backend = matches.get_one::<String>("backend").cloned();
+    if let Action::Config(ConfigAction::Show { settings, .. }) = &mut action {
+        let option = |option| Some(Origin::Option { option });
+        let level = if matches.get_flag("debug") { "--debug" } else { "--log-level" };
+        let of = |key: &str, value: serde_json::Value, typed: Option<Origin>| Setting {
+            key: key.to_owned(),
+            value,
+            origin: typed.unwrap_or(Origin::Default),
+        };
+        *settings = vec![
+            of("root", root.to_string_lossy().into(), option("--root").filter(|_| typed("root"))),
+            of(
+                "log.file",
+                log.file.as_ref().map(|path| path.to_string_lossy().into_owned()).into(),
+                option("--log").filter(|_| typed_log),
+            ),
+            of(
+                "log.format",
+                if log.json { "json" } else { "text" }.into(),
+                option("--log-format").filter(|_| typed("log-format")),
+            ),
+            of(
+                "log.level",
+                log.level.word().into(),
+                option(level).filter(|_| typed("log-level") || matches.get_flag("debug")),
+            ),
+            of(
+                "default_backend",
+                backend.as_deref().unwrap_or("native").into(),
+                option("--backend").filter(|_| backend.is_some()),
+            ),
+        ];
+    }
     Ok(Request {
         root,
-        backend: matches.get_one::<String>("backend").cloned().or(config.backend),
+        backend,
+        argv0: caller.argv0.clone(),
+        configuration,
+        ignored,
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         action,
     })
+}
+
+/// Whether a verb can do without a configuration that cannot be read: one that makes no container and knows where the
+/// records are. A running container must not be lost to a slip of the editor.
+fn bears_a_broken_one(verb: &str, words: &ArgMatches, root_is_known: bool) -> bool {
+    match verb {
+        "create" | "run" | "plan" | "route" => false,
+        "config" => words.get_one::<String>("file").is_some(),
+        "spec" | "features" => true,
+        _ => root_is_known,
+    }
 }
 
 fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
@@ -77,6 +135,8 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
             bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
             json: words.get_one::<String>("format").is_some_and(|format| format == "json"),
         }),
+        "config" => Action::Config(administer::configuration(words)?),
+        "route" => Action::Explain(administer::explain(words)?),
         other => return Err(Error::new(Kind::Usage, format!("unknown verb {other:?}"))),
     })
 }
@@ -148,7 +208,7 @@ fn user(text: &str) -> Result<User> {
     }
 }
 
-fn id(words: &ArgMatches) -> Result<ContainerId> {
+pub(super) fn id(words: &ArgMatches) -> Result<ContainerId> {
     ContainerId::new(words.get_one::<String>("container-id").map_or("", String::as_str))
 }
 
@@ -183,7 +243,7 @@ fn rest(words: &ArgMatches, name: &str) -> Vec<OsString> {
 }
 
 /// An empty path counts as not given: engines pass `--console-socket ""`.
-fn path(words: &ArgMatches, name: &str) -> Option<PathBuf> {
+pub(super) fn path(words: &ArgMatches, name: &str) -> Option<PathBuf> {
     words.get_one::<OsString>(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 

@@ -72,7 +72,7 @@ pub(super) const GLOBALS: &[Opt] = &[
         "What is logged [default: error]",
     ),
     switch("debug", None, "Same as --log-level debug"),
-    value("config", None, "FILE", "Defaults for these options [default: /etc/wharf/config.json, where it exists]"),
+    value("config", None, "FILE", "Configuration [default: $WHARF_CONFIG or /etc/wharf/config.json, where it exists]"),
     choice(
         "rootless",
         None,
@@ -241,6 +241,33 @@ pub(super) const VERBS: &[Words] = &[
         rest: None,
     },
     Words { name: "features", about: "Print what wharf supports as JSON", opts: &[], operands: &[], rest: None },
+    Words {
+        name: "config",
+        about: "Check the configuration, show what is in effect, or convert one of nexcage",
+        opts: &[&[
+            choice("format", Some('f'), "FORMAT", &["text", "json"], "Form of what show prints [default: text]"),
+            value("map", None, "OLD=NEW,...", "For import: backends that are called otherwise here"),
+        ]],
+        operands: &[
+            Operand { name: "action", required: true, help: "check, show or import" },
+            Operand { name: "file", required: false, help: "For check and import: a file that is not in effect" },
+        ],
+        rest: None,
+    },
+    Words {
+        name: "route",
+        about: "Explain where a container goes, and why",
+        opts: &[&[
+            value("bundle", Some('b'), "DIR", "Bundle to judge instead of the one of the container's record"),
+            value("argv0", None, "NAME", "Judge as if wharf were called by this name"),
+            choice("format", Some('f'), "FORMAT", &["text", "json"], "Form of the answer [default: text]"),
+        ]],
+        operands: &[
+            Operand { name: "action", required: true, help: "explain" },
+            Operand { name: "container-id", required: false, help: "Name of the container; it need not exist" },
+        ],
+        rest: None,
+    },
 ];
 
 /// Verbs of other runtimes that are known and refused by name.

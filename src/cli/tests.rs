@@ -8,7 +8,7 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 fn typed(line: &str) -> (LogOptions, Result<Asked>) {
-    parse(words(line), &Caller { uid: 0, runtime_dir: None })
+    parse(words(line), &Caller { argv0: "wharf".to_owned(), ..Caller::default() })
 }
 
 fn request(line: &str) -> Request {
@@ -287,11 +287,37 @@ fn no_option_means_two_things() {
 #[test]
 fn an_ordinary_user_has_a_root_of_his_own() {
     let root = |runtime_dir: Option<&str>| {
-        let caller = Caller { uid: 1000, runtime_dir: runtime_dir.map(OsString::from) };
+        let caller = Caller { uid: 1000, runtime_dir: runtime_dir.map(OsString::from), ..Caller::default() };
         parse(words("state c"), &caller).1
     };
     let Ok(Asked::Request(request)) = root(Some("/run/user/1000")) else { panic!() };
     assert_eq!(request.root, std::path::Path::new("/run/user/1000/wharf"));
     assert!(root(None).unwrap_err().to_string().contains("XDG_RUNTIME_DIR is not set (give --root)"));
     assert_eq!(self::request("state c").root, std::path::Path::new("/run/wharf"));
+}
+
+#[test]
+fn the_words_of_config_and_route_are_understood() {
+    for line in [
+        "config check",
+        "config check /f",
+        "config show --format json",
+        "config import --map lxc=native,vm=runc /f",
+        "route explain c",
+        "route explain --bundle /b --argv0 wharf-vm --format json",
+    ] {
+        request(line);
+    }
+    for (line, message) in [
+        ("config", "config: missing <action>"),
+        ("config chek", "config: unknown action \"chek\" (check, show or import)"),
+        ("config import", "config: import needs a file"),
+        ("config import --map lxc /f", "config: --map \"lxc\" is no pair of names (as lxc=native)"),
+        ("config check --map a=b", "config: --map is for import alone"),
+        ("config show /f", "config: show tells what is in effect, and takes no file (give --config FILE)"),
+        ("route explain", "route: explain needs a container id, --bundle, or both"),
+        ("route explode c", "route: unknown action \"explode\" (explain)"),
+    ] {
+        assert_eq!(error(line).to_string(), message, "{line}");
+    }
 }

@@ -21,6 +21,12 @@ pub struct Record {
     /// Why that backend was chosen.
     #[serde(default)]
     pub route: String,
+    /// The rule that chose it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleRecord>,
+    /// The name that wharf was called by, where it is another.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub argv0: String,
     /// Who called `create`.
     pub owner: u32,
     /// When `create` began, RFC 3339 in UTC.
@@ -39,6 +45,20 @@ pub struct Record {
     /// The backend's own memory, opaque to everyone else.
     #[serde(default)]
     pub private: serde_json::Value,
+}
+
+/// A rule of the configuration as it was when it matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleRecord {
+    /// The file's path.
+    pub configuration: String,
+    /// From 1.
+    pub number: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The backend that the rule names, where it could not be used and its fallback was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_for: Option<String>,
 }
 
 /// The identity of a process: a pid alone is reused.

@@ -40,6 +40,14 @@ pub(crate) fn print(text: &str) -> Result<()> {
     })
 }
 
+/// Remarks on an answer, on stderr, one a line.
+pub(crate) fn remark(notes: &[String]) -> Result<()> {
+    let text: String = notes.iter().map(|note| format!("{note}\n")).collect();
+    std::io::stderr()
+        .write_all(text.as_bytes())
+        .map_err(|error| Error::new(Kind::System, "write to stderr").because(error))
+}
+
 /// JSON as people read it, with a newline at its end.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(value)

@@ -19,6 +19,8 @@ pub(crate) struct Row {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
     owner: String,
+    /// Where it runs; not runc's, whose readers pass over it.
+    backend: String,
 }
 
 impl Row {
@@ -34,6 +36,7 @@ impl Row {
             created: record.created,
             annotations: record.annotations,
             owner,
+            backend: record.backend,
         }
     }
 }
@@ -45,8 +48,8 @@ pub(crate) fn state(row: &Row) -> Result<String> {
 
 /// The answer of `list`: columns as wide as their longest entry and three spaces, at least twelve.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let lines: Vec<[String; 6]> = std::iter::once(head)
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "BACKEND"].map(str::to_owned);
+    let lines: Vec<[String; 7]> = std::iter::once(head)
         .chain(rows.iter().map(|row| {
             [
                 row.id.clone(),
@@ -55,17 +58,18 @@ pub(crate) fn table(rows: &[Row]) -> String {
                 row.bundle.clone(),
                 row.created.clone(),
                 row.owner.clone(),
+                row.backend.clone(),
             ]
         }))
         .collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count() + 3).max().unwrap_or(0).max(12);
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let widths: Vec<usize> = (0..6).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         for (cell, width) in line.iter().zip(&widths) {
             text.push_str(&format!("{cell:width$}"));
         }
-        text.push_str(&line[5]);
+        text.push_str(&line[6]);
         text.push('\n');
     }
     text
@@ -109,7 +113,7 @@ mod tests {
             value,
             serde_json::json!({
                 "ociVersion": "1.0.2", "id": "c", "pid": 42, "status": "running", "bundle": "/b",
-                "rootfs": "/b/rootfs", "created": "2026-01-01T00:00:00Z", "annotations": {"a": "b"}, "owner": "root",
+                "rootfs": "/b/rootfs", "created": "2026-01-01T00:00:00Z", "annotations": {"a": "b"}, "owner": "root", "backend": "native",
             })
         );
     }
@@ -123,8 +127,14 @@ mod tests {
     fn the_table_keeps_its_columns_under_their_heads() {
         let text = table(&[row(Status::Created)]);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "ID          PID         STATUS      BUNDLE      CREATED                OWNER");
-        assert_eq!(lines[1], "c           42          created     /b          2026-01-01T00:00:00Z   root");
+        assert_eq!(
+            lines[0],
+            "ID          PID         STATUS      BUNDLE      CREATED                OWNER       BACKEND"
+        );
+        assert_eq!(
+            lines[1],
+            "c           42          created     /b          2026-01-01T00:00:00Z   root        native"
+        );
     }
 
     #[test]

@@ -36,6 +36,8 @@ fn record(id: &str) -> Record {
         rootfs: "/b/rootfs".to_owned(),
         backend: "native".to_owned(),
         route: String::new(),
+        rule: None,
+        argv0: String::new(),
         owner: 0,
         created: "2026-01-01T00:00:00Z".to_owned(),
         init: None,

@@ -9,10 +9,10 @@
 //! Hold::release            the payload outlives us
 //! ```
 
-use super::{Found, backend, pid_file};
+use super::{Found, backend, facts, pid_file};
 use crate::cli::{self, LogOptions, Request};
 use crate::report::{self, Log};
-use crate::route;
+use crate::route::Route;
 use crate::store::{Entry, Store, exists};
 use std::path::Path;
 use wharf_core::{Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result};
@@ -40,7 +40,7 @@ pub(super) fn make(
     then: Then,
 ) -> Result<Found> {
     let bundle = Bundle::open(&asked.bundle)?;
-    let route = route::choose(request.backend.as_deref())?;
+    let route = facts::choose(request, asked.id.as_str(), &bundle)?;
     let backend = backend(&route.place)?;
     log.debug(|| format!("container {} goes to backend {}: {}", asked.id, backend.name(), route.why));
     let state_dir = request.root.join(asked.id.as_str());
@@ -61,7 +61,7 @@ pub(super) fn make(
     // Engines match the words for an id that is taken; what else is wrong then comes of that.
     let draft = drafted.map_err(|error| taken(&request.root, &asked.id).unwrap_or(error))?;
     log.warn_each(|| draft.remarks().iter().map(ToString::to_string).collect());
-    let mut record = begin(asked, &bundle, backend.name(), route.why);
+    let mut record = begin(request, asked, &bundle, backend.name(), route);
     draft.describe(&mut record);
     let store = Store::make(&request.root)?;
     let entry = match store.create(&asked.id) {
@@ -87,7 +87,7 @@ fn taken(root: &Path, id: &ContainerId) -> Option<Error> {
 }
 
 /// The record before anything exists.
-fn begin(asked: &cli::Create, bundle: &Bundle, backend: &str, why: &str) -> Record {
+fn begin(request: &Request, asked: &cli::Create, bundle: &Bundle, backend: &str, route: Route) -> Record {
     let spec = &bundle.spec;
     let text = |path: &Path| path.to_string_lossy().into_owned();
     Record {
@@ -97,7 +97,9 @@ fn begin(asked: &cli::Create, bundle: &Bundle, backend: &str, why: &str) -> Reco
         bundle: text(&bundle.dir),
         rootfs: spec.root().as_ref().map(|root| text(&bundle.dir.join(root.path()))).unwrap_or_default(),
         backend: backend.to_owned(),
-        route: why.to_owned(),
+        route: route.why,
+        rule: route.rule,
+        argv0: if request.argv0 == "wharf" { String::new() } else { request.argv0.clone() },
         owner: wharf_sys::dir::effective_uid(),
         created: report::now(),
         init: None,

@@ -1,9 +1,12 @@
 //! One page per verb: request, route, backend, record, report.
 
+mod config;
 mod create;
 mod delete;
 mod events;
 mod exec;
+mod explain;
+mod facts;
 mod features;
 mod kill;
 mod list;
@@ -28,6 +31,9 @@ use wharf_core::{Backend, ContainerId, Error, Kind, Record, Result, Status};
 /// Does what was asked; the exit code is 0 but for a payload's own.
 pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Result<i32> {
     let root = request.root.as_path();
+    if let Some(error) = &request.ignored {
+        log.warn(|| format!("without a configuration: {error}"));
+    }
     let done = match &request.action {
         Action::Create(asked) => create::create(request, asked, options, log),
         Action::Plan(asked) => return plan::plan(request, asked, log),
@@ -45,6 +51,8 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
         Action::Features => features::features(),
+        Action::Config(action) => config::config(request, action),
+        Action::Explain(asked) => explain::explain(request, asked),
     };
     done.map(|()| 0)
 }
@@ -116,6 +124,8 @@ fn no_such(id: &ContainerId) -> Error {
 fn backend(place: &Place) -> Result<Box<dyn Backend>> {
     match place {
         Place::Native => Ok(Box::new(wharf_native::Native::new())),
-        Place::Delegate { name, path } => Ok(Box::new(wharf_delegate::Delegate::new(name, path.clone()))),
+        Place::Delegate { name, path, args } => {
+            Ok(Box::new(wharf_delegate::Delegate::new(name, path.clone(), args.clone())))
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! `plan`: what becomes of each property of a bundle. Makes nothing.
 
-use super::backend;
+use super::{backend, facts};
 use crate::cli::{self, Request};
 use crate::report::{self, Log};
-use crate::route;
 use crate::survey;
 use std::path::Path;
 use wharf_core::{Bundle, Job, Result};
@@ -11,7 +10,7 @@ use wharf_core::{Bundle, Job, Result};
 /// 0 where `create` would accept the bundle, else 1.
 pub(super) fn plan(request: &Request, asked: &cli::Plan, log: &Log) -> Result<i32> {
     let bundle = Bundle::open(&asked.bundle)?;
-    let route = route::choose(request.backend.as_deref())?;
+    let route = facts::choose(request, asked.id.as_str(), &bundle)?;
     let backend = backend(&route.place)?;
     log.debug(|| format!("bundle {} goes to backend {}: {}", bundle.dir.display(), backend.name(), route.why));
     let job = Job { systemd_cgroup: request.systemd_cgroup, ..Job::new(&asked.id, &bundle) };
@@ -21,7 +20,7 @@ pub(super) fn plan(request: &Request, asked: &cli::Plan, log: &Log) -> Result<i3
         let console_socket = terminal.then_some(Path::new("/"));
         backend.draft(Job { bundle, console_socket, ..job }).map(|draft| draft.remarks())
     })?;
-    let plan = report::Plan { bundle: &bundle.dir, backend: backend.name(), route: route.why, rows: &rows };
+    let plan = report::Plan { bundle: &bundle.dir, backend: backend.name(), route: &route.why, rows: &rows };
     report::print(&if asked.json { plan.json()? } else { plan.text() })?;
     Ok(i32::from(!plan.accepted()))
 }

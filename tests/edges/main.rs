@@ -65,21 +65,26 @@ const ROOMS: &[Room] = &[
         ],
     ),
     room("backends/delegate", "wharf-delegate", &["wharf-core", "wharf-foreground", "wharf-sys", "serde_json"]),
-    room(
-        "",
-        "wharf",
-        &[
-            "wharf-core",
-            "wharf-sys",
-            "wharf-native",
-            "wharf-delegate",
-            "wharf-cgroup",
-            "clap",
-            "oci-spec",
-            "serde",
-            "serde_json",
-        ],
-    ),
+    Room {
+        // The judge of the configuration's schema, and of the rules.
+        tests_may: &["boon", "proptest", "serde_json"],
+        ..room(
+            "",
+            "wharf",
+            &[
+                "wharf-core",
+                "wharf-sys",
+                "wharf-native",
+                "wharf-delegate",
+                "wharf-cgroup",
+                "clap",
+                "oci-spec",
+                "regex-lite",
+                "serde",
+                "serde_json",
+            ],
+        )
+    },
     room("e2e", "wharf-e2e", &["wharf-sys", "libtest-mimic", "nix", "serde_json"]),
     room("e2e/payload", "wharf-payload", &["wharf-sys", "nix", "serde_json"]),
     room("e2e/benchmark", "wharf-benchmark", &["nix", "serde_json"]),
@@ -87,14 +92,16 @@ const ROOMS: &[Room] = &[
     // Its three small programs have a C entry each, as the binary has.
     room("e2e/floor", "wharf-floor", &["wharf-sys"]),
     module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
-    module("src/route", &["wharf-core"]),
-    module("src/cli", &["wharf-core", "clap", "serde", "serde_json"]),
+    Room { tests_may: &["proptest", "serde_json"], ..module("src/route", &["wharf-core", "regex-lite", "serde"]) },
+    Room { tests_may: &["boon"], ..module("src/config", &["crate::route", "wharf-core", "serde", "serde_json"]) },
+    module("src/cli", &["crate::config", "wharf-core", "clap", "serde_json"]),
     module("src/survey", &["wharf-core", "serde_json"]),
     module("src/report", &["crate::survey", "wharf-core", "wharf-sys", "oci-spec", "serde", "serde_json"]),
     module(
         "src/verbs",
         &[
             "crate::cli",
+            "crate::config",
             "crate::report",
             "crate::route",
             "crate::store",

@@ -1,0 +1,56 @@
+//! The words of `config` and `route`.
+
+use super::request::{ConfigAction, Explain};
+use super::resolve::{id, path};
+use clap::ArgMatches;
+use std::path::PathBuf;
+use wharf_core::{Error, Kind, Result};
+
+pub(super) fn configuration(words: &ArgMatches) -> Result<ConfigAction> {
+    let file = words.get_one::<String>("file").map(PathBuf::from);
+    let usage = |text: &str| Error::new(Kind::Usage, format!("config: {text}"));
+    let action = words.get_one::<String>("action").map_or("", String::as_str);
+    if words.contains_id("map") && action != "import" {
+        return Err(usage("--map is for import alone"));
+    }
+    if words.contains_id("format") && action != "show" {
+        return Err(usage("--format is for show alone"));
+    }
+    match (action, file) {
+        ("check", file) => Ok(ConfigAction::Check { file }),
+        ("show", None) => Ok(ConfigAction::Show { json: json(words), settings: Vec::new() }),
+        ("show", Some(_)) => Err(usage("show tells what is in effect, and takes no file").hint("give --config FILE")),
+        ("import", Some(file)) => {
+            let text = words.get_one::<String>("map");
+            let pair = |pair: &str| {
+                let (old, new) = pair.split_once('=').filter(|(old, new)| !old.is_empty() && !new.is_empty())?;
+                Some((old.to_owned(), new.to_owned()))
+            };
+            let renamed = text.iter().flat_map(|text| text.split(',')).map(|text| {
+                pair(text).ok_or_else(|| usage(&format!("--map {text:?} is no pair of names")).hint("as lxc=native"))
+            });
+            Ok(ConfigAction::Import { file, renamed: renamed.collect::<Result<_>>()? })
+        }
+        ("import", None) => Err(usage("import needs a file")),
+        (other, _) => Err(usage(&format!("unknown action {other:?}")).hint("check, show or import")),
+    }
+}
+
+pub(super) fn explain(words: &ArgMatches) -> Result<Explain> {
+    let usage = |text: &str| Error::new(Kind::Usage, format!("route: {text}"));
+    match words.get_one::<String>("action").map_or("", String::as_str) {
+        "explain" => {}
+        other => return Err(usage(&format!("unknown action {other:?}")).hint("explain")),
+    }
+    let id = words.contains_id("container-id").then(|| id(words)).transpose()?;
+    let bundle = path(words, "bundle");
+    if id.is_none() && bundle.is_none() {
+        return Err(usage("explain needs a container id, --bundle, or both"));
+    }
+    let argv0 = words.get_one::<String>("argv0").cloned();
+    Ok(Explain { id, bundle, argv0, json: json(words) })
+}
+
+fn json(words: &ArgMatches) -> bool {
+    words.get_one::<String>("format").is_some_and(|format| format == "json")
+}
