@@ -54,6 +54,7 @@ mod root;
 mod rootfs_propagation;
 mod routing;
 mod seccomp;
+mod seccomp_notify;
 mod specification;
 mod stale_state;
 mod sysctl;
@@ -99,6 +100,7 @@ fn main() -> std::process::ExitCode {
         resources_hugepages::trials(),
         resources_unified::trials(),
         seccomp::trials(),
+        seccomp_notify::trials(),
         specification::trials(),
         crash::trials(),
         configuration::trials(),

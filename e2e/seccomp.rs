@@ -185,10 +185,55 @@ pub(crate) fn trials() -> Feature {
             }
             Ok(())
         })
+        .trial("with noNewPrivileges the filter needs to allow the exec alone, and what the payload makes itself", |host| {
+            host.only_wharf("others make calls of their own after the load")?;
+            // What the payload's own start takes is beyond us, so a call that kills is one that a runtime would make.
+            let names = ["mmap", "brk", "close", "sendmsg", "recvmsg", "read", "getpid", "prctl", "capset", "setresuid"];
+            let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": names, "action": "SCMP_ACT_KILL_PROCESS"}]});
+            // No loader and no start-up: it ends at once.
+            let bundle = host.bundle()?.set("/linux/seccomp", profile).args(&["/bin/end"]);
+            std::fs::write(bundle.rootfs().join("bin/end"), tiny())?;
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(bundle.rootfs().join("bin/end"), PermissionsExt::from_mode(0o755))?;
+            ensure_eq!(host.run(&bundle)?.finished.code(), Some(42));
+            Ok(())
+        })
         .trial("children inherit the filter", |host| {
             let bundle = profile(host, rule("SCMP_ACT_ERRNO"))?.payload(&["spawn", "/bin/payload", "syscall", "personality", ASK]);
             let [spawned] = host.lines(&bundle)?;
             ensure!(spawned.text("/stdout").contains("EPERM"), "{spawned:?}");
             Ok(())
         })
+}
+
+/// A program of one system call: exit_group(42).
+fn tiny() -> Vec<u8> {
+    #[cfg(target_arch = "x86_64")]
+    let (machine, code): (u16, &[u8]) = (62, &[0xb8, 231, 0, 0, 0, 0xbf, 42, 0, 0, 0, 0x0f, 0x05]);
+    #[cfg(target_arch = "aarch64")]
+    let (machine, code): (u16, &[u8]) = (183, &[0x40, 0x05, 0x80, 0xd2, 0xc8, 0x0b, 0x80, 0xd2, 0x01, 0, 0, 0xd4]);
+    const BASE: u64 = 0x40_0000;
+    let size = (120 + code.len()) as u64;
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    for half in [2, machine] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1u32.to_le_bytes());
+    for word in [BASE + 120, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0u32.to_le_bytes());
+    for half in [64u16, 56, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    // One segment to be loaded, readable and executable.
+    file.extend(1u32.to_le_bytes());
+    file.extend(5u32.to_le_bytes());
+    for word in [0, BASE, BASE, size, size, 0x1000] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(code);
+    file
 }

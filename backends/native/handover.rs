@@ -36,8 +36,14 @@ impl Handover {
 
     /// One message, with the descriptor in it as SCM_RIGHTS (unix(7)).
     pub(crate) fn send(&self, words: &[u8], descriptor: &OwnedFd) -> Result<()> {
-        let sent = socket::send(&self.socket, words, Some(descriptor));
-        sent.map_err(|errno| Error::system(self.doing.as_str(), errno as i32))
+        let send = || {
+            let mut sent = socket::send_part(&self.socket, words, Some(descriptor))?;
+            while sent < words.len() {
+                sent += socket::send_part(&self.socket, &words[sent..], None)?;
+            }
+            Ok(())
+        };
+        send().map_err(|errno: Errno| Error::system(self.doing.as_str(), errno as i32))
     }
 }
 

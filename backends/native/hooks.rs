@@ -40,6 +40,11 @@ impl Hooks {
 
 /// The state as runtime.md ("State") defines it.
 pub(crate) fn state(record: &Record, status: Status, pid: i32) -> Vec<u8> {
+    state_value(record, status, pid).to_string().into_bytes()
+}
+
+/// The same as a value.
+pub(crate) fn state_value(record: &Record, status: Status, pid: i32) -> serde_json::Value {
     let mut state = serde_json::json!({
         "ociVersion": record.oci_version,
         "id": record.id,
@@ -50,7 +55,7 @@ pub(crate) fn state(record: &Record, status: Status, pid: i32) -> Vec<u8> {
     if pid != 0 {
         state["pid"] = pid.into();
     }
-    state.to_string().into_bytes()
+    state
 }
 
 /// A file with the state in it: each hook reads it from the start.

@@ -12,6 +12,7 @@ mod identity;
 mod join;
 mod launch;
 mod limits;
+mod listener;
 mod notify;
 mod remove;
 mod signal;

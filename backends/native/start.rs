@@ -5,8 +5,10 @@
 //! and whether somebody still listens behind it can be asked without a word: so `created` and `running` are told apart
 //! by the kernel.
 
-use crate::hooks;
+use crate::draft::open_proc;
 use crate::launch::{Attached, Late, Private};
+use crate::listener::{self, Agent, Kept, Loading};
+use crate::{hooks, identity};
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,8 +60,8 @@ pub(crate) fn start(
             terminal.replace(relay);
         }
         None => {
-            let answered = speak(record, dir)?;
-            if let Some(failure) = answered {
+            let agent = Agent::connect(Kept::of(record))?;
+            if let Some(failure) = speak(record, dir, agent)? {
                 return Err(Private::of(record).explain(&failure));
             }
             match fd::unlinkat(dir, SOCKET, 0) {
@@ -72,8 +74,9 @@ pub(crate) fn start(
 }
 
 /// Starts the payload of this process, whose terminal is shown from now on.
-fn start_here(Attached { socket, plan, terminal }: Attached, record: &Record) -> Result<Option<Relay>> {
+fn start_here(Attached { socket, container, terminal }: Attached, record: &Record) -> Result<Option<Relay>> {
     let failed = |errno: Errno| doing(record, errno);
+    let agent = Agent::connect(container.listener.as_ref().map(Kept::from))?;
     let mut relay = match terminal {
         Some((host, master)) => Some(Relay::begin(host, master).map_err(|errno| {
             Error::system("make our own terminal the payload's", errno as i32).at("process/terminal")
@@ -85,8 +88,8 @@ fn start_here(Attached { socket, plan, terminal }: Attached, record: &Record) ->
         // startContainer hooks may say more than a terminal holds.
         relay.until(&socket).map_err(failed)?;
     }
-    match answer(&socket).map_err(failed)? {
-        Some(failure) => Err(plan.explain(&failure)),
+    match answer(&socket, agent, record)? {
+        Some(failure) => Err(container.plan.explain(&failure)),
         None => Ok(relay),
     }
 }
@@ -95,7 +98,7 @@ fn doing(record: &Record, errno: Errno) -> Error {
     Error::system(format!("start container {}", record.id), errno as i32)
 }
 
-fn speak(record: &Record, dir: BorrowedFd<'_>) -> Result<Option<Failure>> {
+fn speak(record: &Record, dir: BorrowedFd<'_>, agent: Option<Agent>) -> Result<Option<Failure>> {
     let send = || {
         let (ours, theirs) = socket::pair()?;
         let to = socket::datagram()?;
@@ -110,17 +113,19 @@ fn speak(record: &Record, dir: BorrowedFd<'_>) -> Result<Option<Failure>> {
         }
         other => other.map_err(|errno| doing(record, errno))?,
     };
-    answer(&ours).map_err(|errno| doing(record, errno))
+    answer(&ours, agent, record)
 }
 
 /// `None` when the other side ended without a word: it is the payload now.
-fn answer(socket: &OwnedFd) -> Result<Option<Failure>, Errno> {
+fn answer(socket: &OwnedFd, agent: Option<Agent>, record: &Record) -> Result<Option<Failure>> {
+    let Some(init) = &record.init else { return Err(doing(record, Errno::ECHILD)) };
+    let open = || identity::alive(&open_proc()?, init);
+    let loading = Loading { pid: init.pid, record, status: Status::Created, open: &open };
     let mut message = [0; Failure::MAX];
-    let (length, _) = socket::receive(socket, &mut message)?;
-    if length == 0 {
-        return Ok(None);
+    match listener::last_message(socket, &mut message, agent.as_ref(), &loading)? {
+        0 => Ok(None),
+        length => Failure::read(&message[..length]).map(Some).ok_or_else(|| doing(record, Errno::EPROTO)),
     }
-    Failure::read(&message[..length]).map(Some).ok_or(Errno::EPROTO)
 }
 
 impl Private {

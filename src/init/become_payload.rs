@@ -9,12 +9,13 @@ use wharf_sys::{CWD, Errno, Result, credentials, fd, libc};
 
 /// What earlier steps found out for the exec.
 #[derive(Default)]
-pub(crate) struct Payload {
+pub(crate) struct Payload<'a> {
     executable: CString,
     /// `HOME=…`, for an environment without it.
     pub(crate) home: Option<CString>,
     /// `LISTEN_PID=…`, where descriptors are handed on.
     pub(crate) listen_pid: Option<CString>,
+    strings: Option<(ExecStrings<'a>, ExecStrings<'a>)>,
 }
 
 /// Runs `work` with the file system ids of the payload's user.
@@ -152,12 +153,21 @@ fn passwd() -> Option<Vec<u8>> {
     regular.then(|| fd::read_to_end(&file, PASSWD).ok())?
 }
 
-pub(crate) fn exec(init: &Init<'_>, arguments: List, environment: List) -> Done {
+/// Lays the strings of the exec out. A filter that is loaded may forbid what an allocation takes, so this comes before.
+pub(crate) fn lay_out(init: &mut Init<'_>, arguments: List, environment: List) {
     let plan = init.plan;
-    let arguments = ExecStrings::new(plan.list(arguments));
-    let environment = ExecStrings::new(
-        plan.list(environment).chain(init.payload.home.as_deref()).chain(init.payload.listen_pid.as_deref()),
-    );
+    // What was found out lives as long as the plan: until the exec.
+    let found = |text: &mut Option<CString>| text.take().map(|text| &*Box::leak(text.into_boxed_c_str()));
+    let found = [found(&mut init.payload.home), found(&mut init.payload.listen_pid)];
+    let environment = ExecStrings::new(plan.list(environment).chain(found.into_iter().flatten()));
+    init.payload.strings = Some((ExecStrings::new(plan.list(arguments)), environment));
+}
+
+pub(crate) fn exec(init: &mut Init<'_>, arguments: List, environment: List) -> Done {
+    if init.payload.strings.is_none() {
+        lay_out(init, arguments, environment);
+    }
     let path = init.payload.executable.as_c_str();
-    Err(seen(path, process::exec(path, &arguments, &environment)))
+    let Some((arguments, environment)) = &init.payload.strings else { return Err(Errno::ENOSYS.into()) };
+    Err(seen(path, process::exec(path, arguments, environment)))
 }

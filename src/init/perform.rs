@@ -4,11 +4,12 @@ use crate::become_payload::{self, Payload};
 use crate::{mount, target, terminal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{IntoRawFd, OwnedFd};
-use wharf_steps::facts::hook_end;
-use wharf_steps::{BORN, Failure, List, Slot, Step, View};
+use wharf_steps::facts::{FILTER_FLAG_NEW_LISTENER, hook_end, listener_page};
+use wharf_steps::{BORN, Failure, LISTENING, List, Slot, Step, View};
 use wharf_sys::fd::{self, resolve};
 use wharf_sys::namespace::Side;
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
+use wharf_sys::shared::Page;
 use wharf_sys::spawn::{self, Outcome};
 use wharf_sys::{Errno, Fd, credentials, libc, namespace, signal, socket};
 
@@ -33,7 +34,7 @@ pub(crate) struct Init<'a> {
     slots: [i32; Slot::COUNT],
     /// Who is told of a failure.
     listener: Fd,
-    pub(crate) payload: Payload,
+    pub(crate) payload: Payload<'a>,
     pub(crate) masks: mount::Masks,
     pub(crate) terminal: Option<terminal::Pair>,
 }
@@ -71,6 +72,15 @@ fn read_plan(plan: Fd) -> Option<Vec<u8>> {
     Some(wire)
 }
 
+/// The operands of the exec that these steps end with.
+fn exec_of(mut steps: &[u8]) -> Option<(List, List)> {
+    loop {
+        if let Step::Exec { arguments, environment } = Step::take(&mut steps)? {
+            return Some((arguments, environment));
+        }
+    }
+}
+
 impl<'a> Init<'a> {
     fn run(&mut self) -> ! {
         let mut steps = self.plan.steps();
@@ -79,6 +89,11 @@ impl<'a> Init<'a> {
             self.fail(u32::MAX, &failed);
         }
         while let Some(step) = Step::take(&mut steps) {
+            if matches!(step, Step::Seccomp { .. })
+                && let Some((arguments, environment)) = exec_of(steps)
+            {
+                become_payload::lay_out(self, arguments, environment);
+            }
             if let Err(failed) = self.perform(step) {
                 self.fail(index, &failed);
             }
@@ -247,6 +262,9 @@ impl<'a> Init<'a> {
             }
             Step::WaitStart {} => self.wait_start()?,
             Step::NoNewPrivileges {} => credentials::no_new_privileges()?,
+            Step::Seccomp { program, flags } if flags & FILTER_FLAG_NEW_LISTENER != 0 => {
+                self.load_listening(plan.bytes(program), flags)?;
+            }
             Step::Seccomp { program, flags } => credentials::load_seccomp(plan.bytes(program), flags.into())?,
             Step::Bounding { keep } => become_payload::bounding(keep)?,
             Step::Gid { gid } => credentials::set_gid(gid)?,
@@ -304,6 +322,18 @@ impl<'a> Init<'a> {
         let (_, passed) = socket::receive(self.slot(Slot::START), &mut [0; 8])?;
         let Some(reply) = passed else { return Err(Errno::EPROTO.into()) };
         self.listener = Fd(reply.into_raw_fd());
+        Ok(())
+    }
+
+    /// Loads a filter with a listener, which whoever starts us takes from us and gives to the agent. Any system call
+    /// after the load may be one that the agent has to answer, and it cannot yet, so there is none until then.
+    fn load_listening(&self, program: &[u8], flags: u32) -> Result<(), Errno> {
+        let (page, file) = Page::new()?;
+        socket::send(self.listener, &[LISTENING], Some(&file))?;
+        drop(file);
+        let number = credentials::load_seccomp_listening(program, flags.into())?;
+        page.set(listener_page::NUMBER, number.0 as u32 + 1);
+        page.wait(listener_page::TAKEN);
         Ok(())
     }
 

@@ -41,6 +41,8 @@ use wharf_steps::Phase;
 pub struct Container {
     pub namespaces: Namespaces,
     pub plan: Plan,
+    /// Who is given the listener of a seccomp filter that notifies.
+    pub listener: Option<seccomp::Listener>,
     /// What is honoured only nearly, or has no effect on this machine.
     pub notes: Vec<Note>,
 }
@@ -85,7 +87,8 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     hooks::start_container(spec, &mut plan)?;
     let filter = process::filter(spec, &mut notes, &mut plan)?;
     process::become_payload(process, facts, filter, &mut plan)?;
-    Ok(Container { namespaces, plan: plan.finish(), notes })
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    Ok(Container { namespaces, plan: plan.finish(), listener: profile.and_then(seccomp::agent), notes })
 }
 
 /// A property of `config.json` that must be there.

@@ -27,6 +27,7 @@ use oci_spec::runtime::{
     LinuxSyscall,
 };
 use wharf_core::{Error, Result};
+use wharf_steps::facts::FILTER_FLAG_NEW_LISTENER;
 
 pub use bpf::Instruction;
 use bpf::{Assembler, Label, Rules};
@@ -40,6 +41,7 @@ const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_KILL_THREAD: u32 = 0;
 const RET_TRAP: u32 = 0x0003_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
+const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_TRACE: u32 = 0x7ff0_0000;
 const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
@@ -52,6 +54,7 @@ const MAX_ERRNO: u32 = 4095;
 /// `SECCOMP_FILTER_FLAG_*` for `seccomp(2)`.
 pub const FILTER_FLAG_LOG: u32 = 1 << 1;
 pub const FILTER_FLAG_SPEC_ALLOW: u32 = 1 << 2;
+const FILTER_FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 /// Set in the number of every x32 system call.
 const X32_BIT: u32 = 0x4000_0000;
@@ -188,12 +191,11 @@ pub struct Program {
 /// that is longer than the kernel takes.
 pub fn compile(profile: &LinuxSeccomp, machine: Machine) -> Result<Program> {
     let mut notes = Vec::new();
-    let flags = flags(profile)?;
-    listener(profile, &mut notes)?;
-    let default = action(profile.default_action(), profile.default_errno_ret(), |field| match field {
-        Field::Action => "linux/seccomp/defaultAction".to_owned(),
-        Field::Errno => "linux/seccomp/defaultErrnoRet".to_owned(),
-    })?;
+    let notifies = notifies(profile);
+    let flags = flags(profile, notifies)?;
+    listener(profile, notifies, &mut notes)?;
+    let default =
+        action(profile.default_action(), profile.default_errno_ret(), || "linux/seccomp/defaultErrnoRet".to_owned())?;
     let included = architectures(profile, machine, &mut notes);
     let mut decisions = decide(profile, &included, default, &mut notes)?;
     for (_, decisions) in &mut decisions {
@@ -208,20 +210,44 @@ pub fn compile(profile: &LinuxSeccomp, machine: Machine) -> Result<Program> {
     Ok(Program { filter, flags, notes })
 }
 
-fn flags(profile: &LinuxSeccomp) -> Result<u32> {
+/// Who answers for the system calls that a profile notifies of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Absolute path of the agent's socket.
+    pub path: String,
+    /// Opaque to everyone but the agent.
+    pub metadata: String,
+}
+
+/// The agent of a profile that has been compiled; none where no action notifies.
+pub fn agent(profile: &LinuxSeccomp) -> Option<Listener> {
+    let path = profile.listener_path().as_ref().filter(|_| notifies(profile))?;
+    let metadata = profile.listener_metadata().clone().unwrap_or_default();
+    Some(Listener { path: path.to_string_lossy().into_owned(), metadata })
+}
+
+/// Whether any system call is to be told to the agent behind `listenerPath`.
+fn notifies(profile: &LinuxSeccomp) -> bool {
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    profile.default_action() == notify || profile.syscalls().iter().flatten().any(|rule| rule.action() == notify)
+}
+
+fn flags(profile: &LinuxSeccomp, notifies: bool) -> Result<u32> {
+    let listening = if notifies { FILTER_FLAG_NEW_LISTENER } else { 0 };
     let Some(flags) = profile.flags() else {
-        return Ok(FILTER_FLAG_SPEC_ALLOW);
+        return Ok(FILTER_FLAG_SPEC_ALLOW | listening);
     };
-    let mut bits = 0;
+    let mut bits = listening;
     for (index, flag) in flags.iter().enumerate() {
         bits |= match flag {
             // One thread loads the filter, before exec.
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => FILTER_FLAG_LOG,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => FILTER_FLAG_SPEC_ALLOW,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if notifies => FILTER_FLAG_WAIT_KILLABLE_RECV,
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return Err(Error::unsupported("seccomp flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
-                    .because("it needs SCMP_ACT_NOTIFY, and seccomp notify is not supported")
+                return Err(Error::invalid("seccomp flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
+                    .because("it is for SCMP_ACT_NOTIFY, and no action of the profile is that")
                     .at(format!("linux/seccomp/flags/{index}")));
             }
         };
@@ -229,10 +255,20 @@ fn flags(profile: &LinuxSeccomp) -> Result<u32> {
     Ok(bits)
 }
 
-fn listener(profile: &LinuxSeccomp, notes: &mut Vec<Note>) -> Result<()> {
-    let path = profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
-    if path {
-        notes.push(Note::ListenerUnused);
+fn listener(profile: &LinuxSeccomp, notifies: bool, notes: &mut Vec<Note>) -> Result<()> {
+    let path = profile.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = path {
+        if !notifies {
+            notes.push(Note::ListenerUnused);
+        } else if !path.is_absolute() {
+            return Err(Error::invalid(format!("seccomp listener {}", path.display()))
+                .because("the path must be absolute")
+                .at("linux/seccomp/listenerPath"));
+        }
+    } else if notifies {
+        return Err(Error::invalid("seccomp action SCMP_ACT_NOTIFY")
+            .because("listenerPath is missing: nobody would answer")
+            .at("linux/seccomp/listenerPath"));
     } else if profile.listener_metadata().as_ref().is_some_and(|metadata| !metadata.is_empty()) {
         return Err(Error::invalid("compile the seccomp profile")
             .because("listenerMetadata is set without listenerPath")
@@ -241,14 +277,8 @@ fn listener(profile: &LinuxSeccomp, notes: &mut Vec<Note>) -> Result<()> {
     Ok(())
 }
 
-/// Which of the two fields an action error is about.
-enum Field {
-    Action,
-    Errno,
-}
-
 /// The value a filter returns for the action.
-fn action(action: LinuxSeccompAction, errno: Option<u32>, at: impl Fn(Field) -> String) -> Result<u32> {
+fn action(action: LinuxSeccompAction, errno: Option<u32>, errno_at: impl Fn() -> String) -> Result<u32> {
     let (value, most) = match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => (RET_KILL_THREAD, None),
         LinuxSeccompAction::ScmpActKillProcess => (RET_KILL_PROCESS, None),
@@ -257,23 +287,19 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>, at: impl Fn(Field) -> 
         LinuxSeccompAction::ScmpActTrace => (RET_TRACE, Some(RET_DATA)),
         LinuxSeccompAction::ScmpActAllow => (RET_ALLOW, None),
         LinuxSeccompAction::ScmpActLog => (RET_LOG, None),
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(Error::unsupported("seccomp action SCMP_ACT_NOTIFY")
-                .because("seccomp notify is not supported")
-                .at(at(Field::Action)));
-        }
+        LinuxSeccompAction::ScmpActNotify => (RET_USER_NOTIF, None),
     };
     match (most, errno) {
         (None, None) => Ok(value),
         (None, Some(_)) => Err(Error::invalid(format!("seccomp action {action}"))
             .because("it takes no errno; only SCMP_ACT_ERRNO and SCMP_ACT_TRACE do")
-            .at(at(Field::Errno))),
+            .at(errno_at())),
         (Some(most), errno) => {
             let errno = errno.unwrap_or(EPERM);
             if errno > most {
                 return Err(Error::invalid(format!("seccomp action {action}"))
                     .because(format!("errno {errno} is beyond {most}"))
-                    .at(at(Field::Errno)));
+                    .at(errno_at()));
             }
             Ok(value | errno)
         }
@@ -303,10 +329,8 @@ fn decide(
     let mut decisions: Vec<_> = included.iter().map(|arch| (*arch, Decisions::new(arch.wide()))).collect();
     let mut lookup = Lookup::default();
     for (rule, syscall) in profile.syscalls().iter().flatten().enumerate() {
-        let action = action(syscall.action(), syscall.errno_ret(), |field| match field {
-            Field::Action => format!("linux/seccomp/syscalls/{rule}/action"),
-            Field::Errno => format!("linux/seccomp/syscalls/{rule}/errnoRet"),
-        })?;
+        let action =
+            action(syscall.action(), syscall.errno_ret(), || format!("linux/seccomp/syscalls/{rule}/errnoRet"))?;
         let alternatives = conditions(syscall, rule, notes)?;
         for (index, name) in syscall.names().iter().enumerate() {
             if name.is_empty() {
@@ -418,8 +442,8 @@ fn condition(arg: &LinuxSeccompArg) -> Option<Condition> {
 
 /// What a number that is newer than the profile gets, if not the default action.
 fn unknown(default: u32) -> Option<u32> {
-    // A tracer is expected to answer for calls it does not know.
-    let permits = default == RET_ALLOW || default == RET_LOG || default & !RET_DATA == RET_TRACE;
+    // A tracer or an agent is expected to answer for calls it does not know.
+    let permits = matches!(default, RET_ALLOW | RET_LOG | RET_USER_NOTIF) || default & !RET_DATA == RET_TRACE;
     (!permits).then_some(RET_ERRNO | ENOSYS)
 }
 

@@ -131,7 +131,6 @@ const NAMESPACES: &[LinuxNamespaceType] = &[
     LinuxNamespaceType::Uts,
 ];
 
-/// SCMP_ACT_NOTIFY needs an agent's socket, which is refused.
 const ACTIONS: &[LinuxSeccompAction] = &[
     LinuxSeccompAction::ScmpActAllow,
     LinuxSeccompAction::ScmpActErrno,
@@ -139,6 +138,7 @@ const ACTIONS: &[LinuxSeccompAction] = &[
     LinuxSeccompAction::ScmpActKillProcess,
     LinuxSeccompAction::ScmpActKillThread,
     LinuxSeccompAction::ScmpActLog,
+    LinuxSeccompAction::ScmpActNotify,
     LinuxSeccompAction::ScmpActTrace,
     LinuxSeccompAction::ScmpActTrap,
 ];
@@ -151,11 +151,12 @@ const ARCHITECTURES: &[Arch] = &[Arch::ScmpArchX86, Arch::ScmpArchX32, Arch::Scm
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURES: &[Arch] = &[Arch::ScmpArchAarch64, Arch::ScmpArchArm];
 
-const SUPPORTED_FLAGS: &[&str] =
-    &["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
-
-/// Known and refused by name: it is for SCMP_ACT_NOTIFY.
-const REFUSED_FLAG: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
+const FILTER_FLAGS: &[&str] = &[
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
 
 /// The answer of `features`.
 pub(crate) fn features() -> Result<String> {
@@ -174,8 +175,8 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .actions(ACTIONS)
         .operators(owned(OPERATORS))
         .archs(ARCHITECTURES)
-        .known_flags(owned(&[SUPPORTED_FLAGS, &[REFUSED_FLAG]].concat()))
-        .supported_flags(owned(SUPPORTED_FLAGS))
+        .known_flags(owned(FILTER_FLAGS))
+        .supported_flags(owned(FILTER_FLAGS))
         .build()?;
     let linux = LinuxFeatureBuilder::default()
         .namespaces(NAMESPACES)

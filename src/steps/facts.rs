@@ -6,6 +6,18 @@ pub const OUTSIDE: u32 = 1;
 /// Fact of a place for terminals where no devpts is.
 pub const NO_DEVPTS: u32 = 1;
 
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` of seccomp(2): a filter that is loaded so has somebody to be told of system calls,
+/// and the init has to give the listener away before it goes on.
+pub const FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+
+/// The words of the page that an init shares with who takes its seccomp listener.
+pub mod listener_page {
+    /// The listener's number in the init, plus one.
+    pub const NUMBER: usize = 0;
+    /// Not 0 when it has been taken.
+    pub const TAKEN: usize = 1;
+}
+
 /// Facts of an executable: its mode in the low half.
 pub mod executable {
     /// Nothing of that name was found in any directory of PATH.

@@ -4,6 +4,7 @@
 //! plan:    "wharfplan" version:u8  slots:[i32; COUNT]  steps:u32  arena:u32  (lengths in bytes)  steps…  arena…
 //! answer:  phase:u8                                 a phase is reached
 //!          BORN pid:i32                             the rest of the plan is performed by that process
+//!          LISTENING                                a seccomp listener is about to be there; a page comes with it
 //!          FAILED step:u32 errno:i32 facts:u32 …    a step failed; the rest is the head of the file it was about
 //! ```
 
@@ -27,6 +28,8 @@ pub enum Phase {
 
 /// First byte of an answer that tells the pid of a process that was born: five bytes.
 pub const BORN: u8 = 254;
+/// An answer of one byte, with the descriptor of a page: see `facts::listener_page`.
+pub const LISTENING: u8 = 253;
 /// First byte of an answer that tells a failure.
 const FAILED: u8 = 255;
 

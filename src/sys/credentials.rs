@@ -1,7 +1,7 @@
 //! Who the calling thread is: ids, groups, capabilities, no_new_privs, seccomp. Raw system calls only: after clone3 the
 //! C library's own versions would act on threads that are not there.
 
-use crate::{Result, check};
+use crate::{Fd, Result, check};
 
 pub fn set_groups(gids: &[u32]) -> Result<()> {
     // SAFETY: pointer and length belong together.
@@ -105,6 +105,15 @@ pub fn capabilities() -> Result<(u64, u64, u64)> {
 
 /// Loads a classic BPF program as seccomp filter: eight bytes an instruction, in the machine's order (seccomp(2)).
 pub fn load_seccomp(program: &[u8], flags: u64) -> Result<()> {
+    seccomp(program, flags).map(drop)
+}
+
+/// The same with `SECCOMP_FILTER_FLAG_NEW_LISTENER` in `flags`: the number of the listener, which exec closes.
+pub fn load_seccomp_listening(program: &[u8], flags: u64) -> Result<Fd> {
+    seccomp(program, flags).map(|number| Fd(number as i32))
+}
+
+fn seccomp(program: &[u8], flags: u64) -> Result<libc::c_long> {
     const SET_MODE_FILTER: u32 = 1;
     #[repr(C)]
     struct Program {
@@ -114,7 +123,7 @@ pub fn load_seccomp(program: &[u8], flags: u64) -> Result<()> {
     let program = Program { length: (program.len() / 8) as u16, filter: program.as_ptr() };
     // SAFETY: the structure is a sock_fprog and its filter holds `length` instructions; the kernel copies from user
     // memory byte by byte, so alignment does not matter.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program) })
 }
 
 /// Joins the session keyring of that name, made where there is none that we may search (keyctl(2),

@@ -63,6 +63,12 @@ pub fn pidfd(pid: i32) -> Result<OwnedFd> {
     own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
+/// A copy of the descriptor `number` of the process behind a pidfd (pidfd_getfd(2)); takes the right to trace it.
+pub fn take_descriptor(pidfd: impl AsFd, number: i32) -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) })
+}
+
 /// Signals exactly the process behind a pidfd.
 pub fn signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
     // SAFETY: no siginfo is passed.

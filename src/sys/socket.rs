@@ -111,6 +111,11 @@ struct Control([u8; 32]);
 
 /// Sends one message, with a descriptor where one is given. Never raises SIGPIPE.
 pub fn send(socket: impl AsFd, data: &[u8], pass: Option<&OwnedFd>) -> Result<()> {
+    send_part(socket, data, pass).map(drop)
+}
+
+/// The same on a stream, which may take less than all: how much it took.
+pub fn send_part(socket: impl AsFd, data: &[u8], pass: Option<&OwnedFd>) -> Result<usize> {
     let mut vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     let mut control = Control([0; 32]);
     // SAFETY: msghdr is plain data for which zero is valid.
@@ -134,7 +139,7 @@ pub fn send(socket: impl AsFd, data: &[u8], pass: Option<&OwnedFd>) -> Result<()
         let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
         match check(sent as libc::c_long) {
             Err(Errno::EINTR) => {}
-            other => return other.map(drop),
+            other => return other.map(|length| length as usize),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use wharf_cgroup::Cgroup;
 use wharf_core::{CgroupPaths, Error, Hold, Record, Result};
 use wharf_foreground::HostTerminal;
-use wharf_plan::Plan;
+use wharf_plan::Container;
 use wharf_sys::process::{self, Ended};
 use wharf_sys::{Errno, libc, socket};
 
@@ -19,7 +19,7 @@ const GRACE: i32 = 1000;
 /// What `run` keeps of a container that it starts itself.
 pub(crate) struct Attached {
     pub(crate) socket: OwnedFd,
-    pub(crate) plan: Plan,
+    pub(crate) container: Container,
     pub(crate) terminal: Option<Terminal>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) type Terminal = (HostTerminal, OwnedFd);
 /// What becomes an [`Attached`] on release, and where that goes.
 pub(super) struct Attach {
     pub(super) to: Rc<RefCell<Option<Attached>>>,
-    pub(super) plan: Plan,
+    pub(super) container: Container,
     pub(super) terminal: Option<Terminal>,
 }
 
@@ -123,8 +123,8 @@ impl Hold for Newborn {
     fn release(mut self: Box<Self>) -> Result<()> {
         self.go()?;
         let socket = self.socket.take();
-        if let (Some(Attach { to, plan, terminal }), Some(socket)) = (self.attach.take(), socket) {
-            to.replace(Some(Attached { socket, plan, terminal }));
+        if let (Some(Attach { to, container, terminal }), Some(socket)) = (self.attach.take(), socket) {
+            to.replace(Some(Attached { socket, container, terminal }));
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let private = Private::new(&judged.container, host_mounts, judged.cgroup.device_rules());
     let master = console.as_ref().map(console::receive).transpose()?;
     let terminal = judged.host_terminal.zip(master);
-    let attach = Attach { to: judged.native.attached.clone(), plan: judged.container.plan, terminal };
+    let attach = Attach { to: judged.native.attached.clone(), container: judged.container, terminal };
     newborn.attach = judged.job.then_start.then_some(attach);
     Ok(Created {
         engine_pid: newborn.pid,

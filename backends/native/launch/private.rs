@@ -1,6 +1,7 @@
 //! What the native backend remembers of a container beside the record's own fields.
 
 use crate::host_mounts::HostMounts;
+use crate::listener::Kept;
 use serde::{Deserialize, Serialize};
 use wharf_core::Record;
 use wharf_plan::Container;
@@ -19,6 +20,9 @@ pub(crate) struct Private {
     /// Fingerprint of the device rules in force, if `create` set any.
     #[serde(default)]
     pub(crate) devices: u64,
+    /// Who is given the listener of its seccomp filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listener: Option<Kept>,
     /// Number of the first step after `start`.
     pub(crate) late_from: usize,
     /// Those steps in words, because whoever calls `start` has no plan.
@@ -60,6 +64,7 @@ impl Private {
             own_pids: container.namespaces.new & NEWPID != 0,
             host_mounts,
             devices,
+            listener: container.listener.as_ref().map(Kept::from),
             late_from: plan.after_start(),
             late: (plan.after_start()..plan.steps().len()).map(late).collect(),
         }

@@ -204,15 +204,27 @@ fn flags_are_spec_allow_unless_the_profile_lists_its_own() {
 }
 
 #[test]
+fn a_profile_that_notifies_has_a_listener_and_may_wait_killable() {
+    let profile = |flags: Value| {
+        program(json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent.sock", "flags": flags,
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}))
+    };
+    assert_eq!(profile(json!([])).flags, 1 << 3);
+    assert_eq!(profile(json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])).flags, 1 << 3 | 1 << 5);
+    assert!(profile(json!([])).notes.is_empty());
+    assert!(profile(json!([])).filter.iter().any(|instruction| instruction.k == 0x7fc0_0000));
+}
+
+#[test]
 fn what_cannot_be_honoured_is_refused_by_name_and_pointer() {
     let rule = |rule: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG"}, rule]});
     let cases = [
-        (json!({"defaultAction": "SCMP_ACT_NOTIFY"}), Kind::Unsupported, "defaultAction", "notify is not supported"),
+        (json!({"defaultAction": "SCMP_ACT_NOTIFY"}), Kind::Invalid, "listenerPath", "listenerPath is missing"),
         (
-            rule(json!({"names": ["read"], "action": "SCMP_ACT_NOTIFY"})),
-            Kind::Unsupported,
-            "syscalls/1/action",
-            "SCMP_ACT_NOTIFY",
+            json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "agent.sock"}),
+            Kind::Invalid,
+            "listenerPath",
+            "absolute",
         ),
         (
             json!({"defaultAction": "SCMP_ACT_KILL", "defaultErrnoRet": 1}),
@@ -249,7 +261,7 @@ fn what_cannot_be_honoured_is_refused_by_name_and_pointer() {
         ),
         (
             json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}),
-            Kind::Unsupported,
+            Kind::Invalid,
             "flags/0",
             "SCMP_ACT_NOTIFY",
         ),
