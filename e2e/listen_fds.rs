@@ -61,6 +61,21 @@ pub(crate) fn trials() -> Feature {
             ensure!(finished.stdout.contains("LISTEN_PID=1"), "{finished}");
             Ok(())
         })
+        .trial("exec hands them on too", |host| {
+            let bundle = host.bundle()?.payload(&["sleep"]);
+            let container = host.start(&bundle)?;
+            let script = "exec 3</etc/hostname 4</etc/passwd; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script, "sh"]).arg(host.runtime.program()).arg("--root").arg(host.root());
+            command.args(["exec", "--preserve-fds", "1", bundle.id(), "/bin/payload", "report"]);
+            let told = report(&host.runtime.spawn_command(command)?.finish()?)?;
+            ensure_eq!(open(&told), ["0", "1", "2", "3", "4"]);
+            ensure_eq!(listen(&told)[0], "LISTEN_FDS=1");
+            if host.runtime.name() == "wharf" {
+                ensure_eq!(listen(&told)[1], format!("LISTEN_PID={}", told["pid"]));
+            }
+            container.delete_force()
+        })
         .trial("a descriptor that is not there is told by its number and leaves nothing", |host| {
             host.except("runc", "takes what is not there")?;
             for (environment, options, named) in [

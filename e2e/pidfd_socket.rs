@@ -44,6 +44,24 @@ pub(crate) fn trials() -> Feature {
             ensure!(wharf_sys::process::readable(&descriptor, 1000)?, "the pidfd does not tell the end");
             Ok(())
         })
+        .trial("exec sends one of the process that joins", |host| {
+            host.except("runc", RUNC)?;
+            let path = host.dir().join("pidfd.sock");
+            let receiver = Receiver::listen(&path)?;
+            let container = host.start(&host.bundle()?.payload(&["sleep"]))?;
+            let file = host.dir().join("pid");
+            let (socket, file_text) = (path.to_string_lossy(), file.to_string_lossy());
+            let options = ["--pidfd-socket", &socket, "--pid-file", &file_text, "--detach"];
+            let ran = container.exec(&options, &["/bin/payload", "nothing"])?.finished;
+            ensure_eq!(ran.code(), Some(0), "{ran}");
+            let received = receiver.receive()?.0;
+            ensure_eq!(received.words, "setns");
+            // It may have ended, and is known until we reap it.
+            let pid = process_of(&received)?;
+            ensure_eq!(pid.to_string(), std::fs::read_to_string(&file)?);
+            ensure_eq!(container.reap(pid)?, 0);
+            container.delete_force()
+        })
         .trial("a path longer than a socket's name is reached too", |host| {
             host.only_wharf("other runtimes do not")?;
             let directory = host.dir().join("d".repeat(120));

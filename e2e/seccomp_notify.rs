@@ -63,6 +63,27 @@ pub(crate) fn trials() -> Feature {
             }
             Ok(())
         })
+        .trial("exec gives the agent the listener of its own filter", |host| {
+            host.except("runc", RUNC)?;
+            let path = host.dir().join("agent.sock");
+            let agent = Agent::at(path.clone())?;
+            let bundle = bundle(host, &path, &["personality", "execve"])?.payload(&["sleep"]);
+            let first = agent.serve()?;
+            let container = host.start(&bundle)?;
+            let pid = container.pid()?;
+            std::fs::remove_file(&path)?;
+            let alone = container.exec(&[], &["/bin/payload", "nothing"])?.finished;
+            refused(&alone, &path)?;
+            let second = Agent::at(path)?.serve()?;
+            let [answered] = container.exec_lines(&[], &["syscall", "personality", ASK])?;
+            ensure_eq!(answered["result"], ANSWER);
+            let state = second.state()?;
+            ensure_eq!((&state["state"]["status"], &state["state"]["pid"]), (&json!("running"), &json!(pid)));
+            ensure!(state["pid"].as_i64().is_some_and(|own| own > 0 && own != i64::from(pid)), "{state}");
+            container.delete_force()?;
+            drop(first);
+            Ok(())
+        })
         .trial("a filter that waits killable is loaded", |host| {
             host.except("runc", RUNC)?;
             let agent = Agent::listen(host)?;

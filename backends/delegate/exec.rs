@@ -35,8 +35,12 @@ pub(crate) fn become_the_program(
 /// The request as the other program is told it.
 pub(crate) fn arguments(call: Call, id: &str, asked: &Exec) -> Call {
     let mut call = call.args(["exec"]);
-    let paths =
-        [("--process", &asked.process), ("--pid-file", &asked.pid_file), ("--console-socket", &asked.console_socket)];
+    let paths = [
+        ("--process", &asked.process),
+        ("--pid-file", &asked.pid_file),
+        ("--pidfd-socket", &asked.pidfd_socket),
+        ("--console-socket", &asked.console_socket),
+    ];
     for (name, path) in paths {
         if let Some(path) = path {
             call = call.args([name]).args([path]);

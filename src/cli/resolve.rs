@@ -177,6 +177,7 @@ fn exec(words: &ArgMatches) -> Result<Exec> {
             cgroups: texts("cgroup"),
             detach: words.get_flag("detach"),
             pid_file: path(words, "pid-file"),
+            pidfd_socket: path(words, "pidfd-socket"),
             console_socket: path(words, "console-socket"),
         };
     match (&exec.process, exec.args.is_empty()) {

@@ -140,6 +140,7 @@ const EXEC: &[Opt] = &[
     switch("detach", Some('d'), "Return when the command runs"),
     value("pid-file", None, "FILE", "File to write the process id to"),
     value("console-socket", None, "PATH", "Unix socket that receives the terminal's master end"),
+    value("pidfd-socket", None, "PATH", "Unix socket that receives a pidfd of the process"),
     switch("no-subreaper", None, "Do not adopt orphaned processes (wharf never does)"),
 ];
 

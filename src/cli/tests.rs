@@ -179,13 +179,14 @@ fn options_of_exec_end_where_its_command_begins() {
 
 #[test]
 fn engines_hand_a_process_file_to_exec() {
-    let line =
-        "--root /r --log /l --log-format json exec --process /p.json --pid-file /f --detach --console-socket /s c";
+    let line = "--root /r --log /l --log-format json exec --process /p.json --pid-file /f --detach --console-socket /s \
+         --pidfd-socket /q c";
     let Action::Exec { exec, .. } = request(line).action else { panic!("{line}") };
     let expected = Exec {
         process: Some("/p.json".into()),
         pid_file: Some("/f".into()),
         console_socket: Some("/s".into()),
+        pidfd_socket: Some("/q".into()),
         detach: true,
         ..Exec::default()
     };

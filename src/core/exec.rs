@@ -38,6 +38,8 @@ pub struct Exec {
     pub detach: bool,
     /// `--pid-file`; whoever execs another runtime hands it on, the verb writes it otherwise.
     pub pid_file: Option<PathBuf>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<PathBuf>,
     /// `--console-socket`
     pub console_socket: Option<PathBuf>,
 }

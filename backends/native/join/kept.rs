@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::BorrowedFd;
 use wharf_core::{Error, Kind, Result};
 use wharf_plan::{Container, Joining};
+use wharf_steps::facts::FILTER_FLAG_NEW_LISTENER;
 use wharf_sys::{Errno, dir};
 
 /// Name of the file in the state directory.
@@ -120,6 +121,11 @@ impl Kept {
 
     pub(super) fn namespaces(&self) -> u64 {
         self.header.namespaces
+    }
+
+    /// The filter tells an agent of system calls.
+    pub(super) fn notifies(&self) -> bool {
+        self.header.seccomp.is_some_and(|(flags, _)| flags & FILTER_FLAG_NEW_LISTENER != 0)
     }
 
     pub(super) fn no_new_keyring(&self) -> bool {

@@ -2,8 +2,9 @@
 
 use super::explained;
 use crate::launch::birth;
+use crate::listener::{self, Agent, Loading};
 use std::os::fd::OwnedFd;
-use wharf_core::{Error, Exec, Joined, Kind, Record, Result};
+use wharf_core::{Error, Exec, Joined, Kind, Record, Result, Status};
 use wharf_plan::Plan;
 use wharf_steps::{BORN, Failure, Phase};
 use wharf_sys::process::Ended;
@@ -17,13 +18,27 @@ pub(super) struct Member {
     /// None after the release.
     socket: Option<OwnedFd>,
     plan: Plan,
+    /// Who answers for its filter.
+    agent: Option<Agent>,
     record: Record,
     asked: Exec,
 }
 
 impl Member {
-    pub(super) fn new(pid: i32, socket: OwnedFd, plan: Plan, record: &Record, asked: &Exec) -> Self {
-        Member { pid, elder: None, socket: Some(socket), plan, record: record.clone(), asked: asked.clone() }
+    pub(super) fn new(
+        pid: i32,
+        socket: OwnedFd,
+        plan: Plan,
+        agent: Option<Agent>,
+        record: &Record,
+        asked: &Exec,
+    ) -> Self {
+        Member { pid, elder: None, socket: Some(socket), plan, agent, record: record.clone(), asked: asked.clone() }
+    }
+
+    pub(super) fn pidfd(&self) -> Result<OwnedFd> {
+        // A child that has not been waited for keeps its pid, so this is still the same process.
+        process::pidfd(self.pid).map_err(|errno| Error::system(format!("open process {}", self.pid), errno as i32))
     }
 
     fn socket(&self) -> Result<&OwnedFd> {
@@ -90,8 +105,7 @@ impl Member {
     /// Ends it and takes it away; none where that was done before.
     fn end(&mut self) -> Option<Ended> {
         self.socket.take()?;
-        // A child that has not been waited for keeps its pid, so this is still the same process.
-        if let Ok(pidfd) = process::pidfd(self.pid) {
+        if let Ok(pidfd) = self.pidfd() {
             let _ = process::signal(&pidfd, libc::SIGKILL);
         }
         let ended = process::wait(self.pid, 0).ok().flatten().map(|(_, ended)| ended);
@@ -108,7 +122,9 @@ impl Joined for Member {
     fn release(&mut self) -> Result<()> {
         self.go()?;
         let mut message = [0; Failure::MAX];
-        match self.receive(&mut message)? {
+        let open = || self.pidfd().map(Some);
+        let loading = Loading { pid: self.pid, record: &self.record, status: Status::Running, open: &open };
+        match listener::last_message(self.socket()?, &mut message, self.agent.as_ref(), &loading)? {
             // It is the command now, or was ended on the way: its exit code is for who waits for it.
             0 => {
                 self.socket = None;

@@ -20,16 +20,18 @@ pub(crate) mod kept;
 mod member;
 
 use crate::draft::{open_proc, preserved};
+use crate::handover::Handover;
 use crate::launch::birth::Birth;
 use crate::launch::{Slots, seal, written};
-use crate::{freeze, identity, limits, status};
+use crate::listener::Agent;
+use crate::{activation, freeze, identity, limits, listener, status};
 use kept::Kept;
 use member::Member;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Joint;
 use wharf_core::{ContainerId, Error, Exec, Joined, Record, Result, Status, Verb, allowed, read_process};
-use wharf_plan::Facts;
+use wharf_plan::{Facts, Listen};
 use wharf_steps::Slot;
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{CWD, Errno, credentials, fd, libc, namespace, signal, socket};
@@ -68,7 +70,8 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     if !asked.ignore_paused && cgroup.is_frozen()? {
         allowed(&id, Status::Paused, Verb::Exec)?;
     }
-    let preserved = preserved(asked.preserve_fds, None)?;
+    let listen = activation::listen()?;
+    let preserved = preserved(asked.preserve_fds, listen.as_ref())?;
     let kept = Kept::read(dir, id.as_str())?;
     let own = match &asked.process {
         Some(path) => read_process(path)?,
@@ -76,8 +79,14 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     };
     let wanted = wharf_plan::changed(own, asked)?;
     let mut joint = cgroup.join(&asked.cgroups)?;
-    let plan = wharf_plan::exec(&wanted, &facts(&id, &kept)?, &kept.joining(joint.places()))?;
+    let plan = wharf_plan::exec(&wanted, &facts(&id, &kept, listen)?, &kept.joining(joint.places()))?;
     let rlimits = wharf_plan::rlimits(&wanted)?;
+    let agent = match kept.notifies() {
+        true => Agent::connect(listener::Kept::of(record))?,
+        false => None,
+    };
+    let pidfd_socket =
+        asked.pidfd_socket.as_ref().map(|path| Handover::connect(path, "send the process's pidfd to")).transpose()?;
     if !asked.detach {
         // From here on signals are for the process, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
@@ -97,7 +106,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let own_cgroup = || own_cgroup(&proc, init);
     let pid = give(&birth, &mut joint, own_cgroup)?;
     drop((theirs, written, sealed, root));
-    let mut member = Member::new(pid, ours, plan, record, asked);
+    let mut member = Member::new(pid, ours, plan, agent, record, asked);
     if joint.places() {
         joint.place(pid, own_cgroup)?;
         member.go()?;
@@ -107,6 +116,10 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         limits::oom_score_adj(&proc, member.pid(), adjustment)?;
     }
     limits::rlimits(member.pid(), &rlimits)?;
+    if let Some(socket) = pidfd_socket {
+        // runc's word for a process that joined.
+        socket.send(b"setns", &member.pidfd()?)?;
+    }
     Ok(member)
 }
 
@@ -128,7 +141,7 @@ fn own_cgroup(proc: &Procfs, pid: i32) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn facts(id: &ContainerId, kept: &Kept) -> Result<Facts> {
+fn facts(id: &ContainerId, kept: &Kept, listen: Option<Listen>) -> Result<Facts> {
     let uid = credentials::effective_uid();
     let (_, permitted, _) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
@@ -138,6 +151,7 @@ fn facts(id: &ContainerId, kept: &Kept) -> Result<Facts> {
         permitted: if uid == 0 { permitted } else { u64::MAX },
         last_capability: kept.last_capability(),
         no_new_keyring: kept.no_new_keyring(),
+        listen,
         ..Facts::default()
     })
 }
