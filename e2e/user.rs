@@ -18,6 +18,11 @@ pub(crate) fn trials() -> Feature {
             }
             Ok(())
         })
+        .trial("a group that is named twice counts once", |host| {
+            let user = json!({"uid": 1000, "gid": 1000, "additionalGids": [11, 3, 11]});
+            ensure_eq!(host.report(&host.bundle()?.set("/process/user", user))?["groups"], json!([3, 11]));
+            Ok(())
+        })
         .trial("groups of the caller are not inherited", |host| {
             ensure_eq!(host.report(&host.bundle()?)?["groups"], json!([]));
             Ok(())

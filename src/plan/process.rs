@@ -90,7 +90,11 @@ pub(crate) fn prepare(
         plan.step(schedule::step(scheduler)?, "process/scheduler");
     }
     if surroundings.sets_groups {
-        let gids: Vec<u8> = user.additional_gids().iter().flatten().flat_map(|gid| gid.to_le_bytes()).collect();
+        // Engines name a group twice, once from the image and once from the command line; the kernel would keep both.
+        let mut gids: Vec<u32> = user.additional_gids().iter().flatten().copied().collect();
+        gids.sort_unstable();
+        gids.dedup();
+        let gids: Vec<u8> = gids.into_iter().flat_map(u32::to_le_bytes).collect();
         let gids = plan.bytes(&gids);
         plan.step(Step::Groups { gids }, "process/user/additionalGids");
     } else if user.additional_gids().as_ref().is_some_and(|gids| !gids.is_empty()) {
