@@ -38,6 +38,13 @@ pub(crate) fn trials() -> Feature {
             ensure!(["pts/ptmx", "/dev/pts/ptmx"].contains(&link.text("/link")), "{link:?}");
             Ok(())
         })
+        .trial("a listed /dev/ptmx is the link all the same: the host's terminals are not the container's", |host| {
+            let device = json!({"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666});
+            let bundle = host.bundle()?.push("/linux/devices", device).payload(&["lstat", "/dev/ptmx"]);
+            let [link] = host.lines(&bundle)?;
+            ensure_eq!((link.text("/kind"), link.text("/link")), ("symlink", "pts/ptmx"));
+            Ok(())
+        })
         .trial("nothing else is in /dev", |host| {
             let report = host.report(&host.bundle()?)?;
             let mut names = report.list("/dev");

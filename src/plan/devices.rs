@@ -56,6 +56,10 @@ pub(crate) fn all(
                 .because("must be absolute and without ..")
                 .at(format!("{pointer}/path")));
         }
+        if path == "/dev/ptmx" {
+            notes.push(Note::PtmxDevice { pointer });
+            continue;
+        }
         let kind = match device.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => CHARACTER,
             LinuxDeviceType::B => BLOCK,

@@ -16,6 +16,10 @@ pub enum Note {
     BoundDevice {
         pointer: String,
     },
+    /// config-linux.md has /dev/ptmx be the container's own /dev/pts/ptmx; an engine that lists all devices lists the host's.
+    PtmxDevice {
+        pointer: String,
+    },
     /// A kernel without SELinux knows no labels.
     MountLabel,
     /// config.md: "Runtimes MUST ignore consoleSize if terminal is false or unset".
@@ -31,6 +35,9 @@ impl Note {
             }
             Note::BoundDevice { pointer } => {
                 Remark::without_effect(pointer, "in a user namespace devices are the host's own, bound as they are")
+            }
+            Note::PtmxDevice { pointer } => {
+                Remark::without_effect(pointer, "/dev/ptmx is always a link to the container's own pts/ptmx")
             }
             Note::MountLabel => Remark::without_effect("linux/mountLabel", "mountLabel has no effect without SELinux"),
             Note::ConsoleSize => Remark::without_effect("process/consoleSize", "there is no terminal"),
