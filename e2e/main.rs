@@ -125,6 +125,9 @@ fn main() -> std::process::ExitCode {
         parallel::trials(),
         answers::trials(),
         engines::podman::trials(),
+        engines::containerd::trials(),
+        engines::containerd::compared(),
+        engines::docker::trials(),
         leak_check::trials(),
     ])
 }

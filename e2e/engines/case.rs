@@ -98,7 +98,8 @@ pub(crate) fn feature(engine: &'static str, cases: Vec<Case>) -> Feature {
 
 /// All with `WHARF_E2E_FULL` or where tests are chosen by name, else about one in four.
 fn due(name: &str) -> bool {
-    let named = std::env::args().skip(1).any(|word| !word.starts_with('-') || word == "--list");
+    let named = std::env::var_os("WHARF_E2E_FEATURE").is_some()
+        || std::env::args().skip(1).any(|word| !word.starts_with('-') || word == "--list");
     let seed: u64 = std::env::var("WHARF_E2E_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let mixed = name.bytes().fold(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), |sum, byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)

@@ -3,6 +3,7 @@
 
 use super::{Case, Seen};
 use harness::Host;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
@@ -15,7 +16,8 @@ pub(crate) struct Row {
     reasons: Vec<(&'static str, Option<&'static str>)>,
 }
 
-static ROWS: OnceLock<Mutex<Vec<String>>> = OnceLock::new();
+/// By engine.
+static ROWS: OnceLock<Mutex<BTreeMap<String, Vec<String>>>> = OnceLock::new();
 
 impl Row {
     pub(crate) fn new(case: &Case) -> Self {
@@ -46,7 +48,8 @@ impl Row {
 pub(crate) fn record(engine: &str, row: Row) {
     let Some(dir) = std::env::var_os("WHARF_E2E_ENGINES_TABLE") else { return };
     let escaped: Vec<String> = row.cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-    let mut rows = ROWS.get_or_init(Mutex::default).lock().expect("the rows");
+    let mut all = ROWS.get_or_init(Mutex::default).lock().expect("the rows");
+    let rows = all.entry(engine.to_owned()).or_default();
     rows.push(format!("| {} | {} | {} |", row.name, escaped.join(" | "), row.notes.join("; ")));
     let place = Path::new(&dir).join(format!("engines-{engine}.md"));
     let head = std::fs::read_to_string(&place).unwrap_or_default();

@@ -5,6 +5,7 @@
 //! | `WHARF_RUNTIME` | the runtime under test, any with runc's command line; default: wharf |
 //! | `WHARF_BIN` | wharf's binary; default: the newest in the target directory |
 //! | `WHARF_PAYLOAD` | the payload program; default: the newest in the target directory |
+//! | `WHARF_E2E_FEATURE` | the one feature to run, by its name |
 //! | `WHARF_PATIENCE` | factor on every time limit, for slow machines |
 #![forbid(unsafe_code)]
 

@@ -122,6 +122,10 @@ impl Running {
         read(&self.stdout)
     }
 
+    pub fn stderr_so_far(&self) -> String {
+        read(&self.stderr)
+    }
+
     /// Waits for the end; kills after 30 s and fails the trial.
     pub fn finish(mut self) -> Result<Finished, Stop> {
         let limit = limit(30);
