@@ -16,6 +16,7 @@ mod engines;
 mod events;
 mod exec;
 mod exec_failures;
+mod exec_terminal;
 mod exit_codes;
 mod foreground;
 mod hooks;
@@ -120,6 +121,7 @@ fn main() -> std::process::ExitCode {
         plan::trials(),
         log_format::trials(),
         exec::trials(),
+        exec_terminal::trials(),
         exec_failures::trials(),
         stale_state::trials(),
         parallel::trials(),

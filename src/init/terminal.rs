@@ -4,13 +4,13 @@
 use crate::perform::{Done, Failed, Init};
 use crate::target;
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use wharf_steps::Slot;
 use wharf_steps::facts::NO_DEVPTS;
 use wharf_sys::fd::{self, resolve};
 use wharf_sys::mount::{self, AT_EMPTY_PATH, OPEN_TREE_CLONE};
 use wharf_sys::terminal::{self, DEVPTS_SUPER_MAGIC, PTMX, Size};
-use wharf_sys::{Errno, Fd, libc, socket};
+use wharf_sys::{CWD, Errno, Fd, libc, socket};
 
 /// What receivers take for the terminal's name, as runc spells it.
 const NAME: &[u8] = b"/dev/ptmx";
@@ -28,13 +28,10 @@ fn no_devpts() -> Failed {
 pub(crate) fn open(init: &mut Init<'_>, slot: Slot, path: &CStr, (rows, columns): (u32, u32)) -> Done {
     let found;
     let directory = match slot {
-        Slot::NONE => match target::existing(init.slot(Slot::ROOT), path) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(no_devpts()),
-            other => {
-                found = other?;
-                Fd(std::os::fd::AsRawFd::as_raw_fd(&found))
-            }
-        },
+        Slot::NONE => {
+            found = find(init, path)?;
+            Fd(found.as_raw_fd())
+        }
         slot => init.slot(slot),
     };
     if fd::filesystem_type(directory)? != DEVPTS_SUPER_MAGIC {
@@ -58,6 +55,22 @@ pub(crate) fn open(init: &mut Init<'_>, slot: Slot, path: &CStr, (rows, columns)
     let slave = terminal::peer(&master)?;
     init.terminal = Some(Pair { master: Some(master), slave });
     Ok(())
+}
+
+/// What is at `path` in the root: the container's, or our own once we are in it.
+fn find(init: &Init<'_>, path: &CStr) -> Result<OwnedFd, Failed> {
+    let own;
+    let root = match init.slot(Slot::ROOT) {
+        Fd(-1) => {
+            own = fd::openat(CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+            Fd(own.as_raw_fd())
+        }
+        root => root,
+    };
+    match target::existing(root, path) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Err(no_devpts()),
+        other => Ok(other?),
+    }
 }
 
 pub(crate) fn bind(init: &Init<'_>, directory: &CStr, name: &CStr) -> Done {

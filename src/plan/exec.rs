@@ -1,7 +1,7 @@
 //! A process that joins a container: what it becomes, and how it gets there.
 
 use crate::namespaces::{NEWNS, NEWPID, NEWUSER};
-use crate::{Builder, Facts, Plan, process, refuse};
+use crate::{Builder, Facts, Plan, process, refuse, terminal};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use wharf_core::{Error, Exec, Result};
 use wharf_steps::{Phase, Slot, Step};
@@ -22,9 +22,6 @@ pub struct Joining<'a> {
 /// Plans a process that joins a container. It says `Ready` when nothing is left but to become its command.
 pub fn exec(wanted: &Process, facts: &Facts, joining: &Joining<'_>) -> Result<Plan> {
     refuse::of_process(wanted)?;
-    if wanted.terminal().unwrap_or(false) {
-        return Err(Error::unsupported("a terminal for exec").because("is not supported yet").at("process/terminal"));
-    }
     let mut plan = Builder::new();
     if joining.placed_later {
         plan.step(Step::Await {}, "");
@@ -45,6 +42,7 @@ pub fn exec(wanted: &Process, facts: &Facts, joining: &Joining<'_>) -> Result<Pl
         plan.step(Step::Bear { flags: 0 }, "");
     }
     process::early(wanted, &mut plan)?;
+    terminal::join(wanted, &mut plan)?;
     let surroundings = process::Surroundings {
         persona: joining.persona,
         sets_groups: facts.uid == 0 || joining.namespaces & NEWUSER == 0,

@@ -76,6 +76,15 @@ impl Terminal {
     }
 }
 
+/// The terminal of a process that joins a container: in what it finds there, and without a name of its own in /dev.
+pub(crate) fn join(process: &Process, plan: &mut Builder) -> Result<()> {
+    if process.terminal().unwrap_or(false) {
+        let (rows, columns) = size(process)?;
+        Terminal { devpts: None, rows, columns }.open(plan)?;
+    }
+    Ok(())
+}
+
 /// Late, so that whoever gets the other end gets it of a payload that is found; before `start`, so that the standard
 /// descriptors of whoever creates are not held any longer.
 pub(crate) fn take(uid: u32, plan: &mut Builder) {

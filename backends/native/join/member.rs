@@ -5,6 +5,7 @@ use crate::launch::birth;
 use crate::listener::{self, Agent, Loading};
 use std::os::fd::OwnedFd;
 use wharf_core::{Error, Exec, Joined, Kind, Record, Result, Status};
+use wharf_foreground::{HostTerminal, Relay};
 use wharf_plan::Plan;
 use wharf_steps::{BORN, Failure, Phase};
 use wharf_sys::process::Ended;
@@ -22,6 +23,10 @@ pub(super) struct Member {
     agent: Option<Agent>,
     record: Record,
     asked: Exec,
+    /// Our own terminal, and the master end of the process's, until its release.
+    pub(super) terminal: Option<(HostTerminal, OwnedFd)>,
+    /// From then on.
+    relay: Option<Relay>,
 }
 
 impl Member {
@@ -33,7 +38,8 @@ impl Member {
         record: &Record,
         asked: &Exec,
     ) -> Self {
-        Member { pid, elder: None, socket: Some(socket), plan, agent, record: record.clone(), asked: asked.clone() }
+        let (record, asked) = (record.clone(), asked.clone());
+        Member { pid, elder: None, socket: Some(socket), plan, agent, record, asked, terminal: None, relay: None }
     }
 
     pub(super) fn pidfd(&self) -> Result<OwnedFd> {
@@ -120,6 +126,11 @@ impl Joined for Member {
     }
 
     fn release(&mut self) -> Result<()> {
+        if let Some((host, master)) = self.terminal.take() {
+            self.relay = Some(Relay::begin(host, master).map_err(|errno| {
+                Error::system("make our own terminal the process's", errno as i32).at("process/terminal")
+            })?);
+        }
         self.go()?;
         let mut message = [0; Failure::MAX];
         let open = || self.pidfd().map(Some);
@@ -131,6 +142,7 @@ impl Joined for Member {
                 Ok(())
             }
             length => {
+                self.relay = None;
                 let error = self.failure(&message[..length]);
                 self.end();
                 Err(explained(&self.record, &self.asked, error))
@@ -138,8 +150,8 @@ impl Joined for Member {
         }
     }
 
-    fn wait(self: Box<Self>) -> Result<i32> {
-        wharf_foreground::wait(self.pid, None, None).map_err(|errno| {
+    fn wait(mut self: Box<Self>) -> Result<i32> {
+        wharf_foreground::wait(self.pid, self.relay.take(), None).map_err(|errno| {
             let doing = format!("wait for process {} in container {}", self.pid, self.record.id);
             Error::system(doing, errno as i32)
         })

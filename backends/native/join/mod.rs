@@ -22,6 +22,7 @@ mod member;
 use crate::draft::{open_proc, preserved};
 use crate::handover::Handover;
 use crate::launch::birth::Birth;
+use crate::launch::console::{self, Console};
 use crate::launch::{Slots, seal, written};
 use crate::listener::Agent;
 use crate::{activation, freeze, identity, limits, listener, status};
@@ -30,7 +31,8 @@ use member::Member;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Joint;
-use wharf_core::{ContainerId, Error, Exec, Joined, Record, Result, Status, Verb, allowed, read_process};
+use wharf_core::{ContainerId, Error, Exec, Joined, Record, Result, Status, Terminal, Verb, allowed, read_process};
+use wharf_foreground::HostTerminal;
 use wharf_plan::{Facts, Listen};
 use wharf_steps::Slot;
 use wharf_sys::procfs::Procfs;
@@ -78,6 +80,9 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         None => kept.process()?,
     };
     let wanted = wharf_plan::changed(own, asked)?;
+    let terminal = Terminal::judge(wanted.terminal().unwrap_or(false), asked.console_socket.as_deref(), !asked.detach)
+        .map_err(|error| error.at("process/terminal"))?;
+    let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
     let mut joint = cgroup.join(&asked.cgroups)?;
     let plan = wharf_plan::exec(&wanted, &facts(&id, &kept, listen)?, &kept.joining(joint.places()))?;
     let rlimits = wharf_plan::rlimits(&wanted)?;
@@ -98,6 +103,10 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     if let Some(root) = &root {
         slots.put(Slot::ROOT, root.as_raw_fd());
     }
+    let console = Console::open(terminal)?;
+    if let Some(console) = &console {
+        slots.put(Slot::CONSOLE, console.as_fd().as_raw_fd());
+    }
     let sealed = seal::copy_of_init()?;
     let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
     slots.put(Slot::PARENT, theirs.as_raw_fd());
@@ -105,6 +114,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let birth = Birth { new: 0, sealed: &sealed, plan: &written, parent: &theirs, kept: &slots.numbers, preserved };
     let own_cgroup = || own_cgroup(&proc, init);
     let pid = give(&birth, &mut joint, own_cgroup)?;
+    let console = console.and_then(Console::into_ours);
     drop((theirs, written, sealed, root));
     let mut member = Member::new(pid, ours, plan, agent, record, asked);
     if joint.places() {
@@ -120,6 +130,8 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         // runc's word for a process that joined.
         socket.send(b"setns", &member.pidfd()?)?;
     }
+    let master = console.as_ref().map(console::receive).transpose()?;
+    member.terminal = host_terminal.zip(master);
     Ok(member)
 }
 

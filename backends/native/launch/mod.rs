@@ -18,7 +18,7 @@
 //! Until it is released the init ends when wharf does: its socket tells it.
 
 pub(crate) mod birth;
-mod console;
+pub(crate) mod console;
 mod hold;
 mod private;
 pub(crate) mod seal;
