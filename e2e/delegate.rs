@@ -1,6 +1,8 @@
 //! Another runtime as the backend: `--backend crun` and `--backend runc`, the installed ones.
 
 use harness::{Bundle, ConsoleSocket, Desk, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::fs;
 use std::path::Path;
 
 pub(crate) fn trials() -> Feature {
@@ -39,6 +41,102 @@ pub(crate) fn trials() -> Feature {
             host.runtime.must(&["delete", "--force", bundle.id()])?;
             Ok(())
         })
+        .trial("delegates that hang are given up in time, together, and hide nobody", hanging)
+        .trial("a delegate that prints garbage is quoted, listed as unknown, and can be deleted by force", |host| {
+            only_wharf(host)?;
+            let bundle = made_by(host, "garbage", "echo hello")?;
+            let state = host.runtime.call(&["state", bundle.id()])?;
+            ensure!(state.code() == Some(1) && state.last_line().contains("its answer is no state"), "{state}");
+            ensure!(state.last_line().contains("\"hello"), "{state}");
+            ensure_eq!(statuses(host)?, [(bundle.id().to_owned(), "unknown".to_owned())]);
+            host.runtime.must(&["delete", "--force", bundle.id()])?;
+            ensure_eq!(fs::read_dir(host.root())?.count(), 0, "entries left below --root");
+            Ok(())
+        })
+        .trial("runc killed at any moment of its create leaves nothing after a delete by force", killed)
+}
+
+/// A container of a program that makes them well, and answers to `state` with this script.
+fn made_by(host: &Host, name: &str, state: &str) -> Result<Bundle, Stop> {
+    let script = format!(
+        "#!/bin/sh\nroot=$2; for id; do :; done\ncase $7 in create) mkdir \"$root/$id\" ;; state) {state} ;; \
+         delete) rm -r \"$root/$id\" ;; esac\n"
+    );
+    let path = host.dir().join(name);
+    // Renamed into place: a fork elsewhere may hold a file open for writing, and its exec would fail.
+    let new = path.with_extension("new");
+    fs::write(&new, script)?;
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    fs::rename(&new, &path)?;
+    let bundle = host.bundle()?;
+    bundle.save()?;
+    done(with(host, &path.to_string_lossy(), &["create", "--bundle", bundle.dir_text(), bundle.id()])?)?;
+    Ok(bundle)
+}
+
+/// Id and status of every container that `list` tells of.
+fn statuses(host: &Host) -> Result<Vec<(String, String)>, Stop> {
+    let listed = serde_json_from(&host.runtime.must(&["list", "--format", "json"])?)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(listed.as_array().into_iter().flatten().map(|entry| (text(&entry["id"]), text(&entry["status"]))).collect())
+}
+
+fn hanging(host: &Host) -> Outcome {
+    only_wharf(host)?;
+    let own = host.bundle()?.payload(&["sleep"]);
+    let container = host.create(&own)?;
+    let stuck: Vec<Bundle> = (0..4).map(|_| made_by(host, "stuck", "exec sleep 1000")).collect::<Result<_, Stop>>()?;
+    let state = host.spawn(&["state", stuck[0].id()])?;
+    // One after the other they would take longer than the harness allows.
+    let listed = host.spawn(&["list", "--format", "json"])?;
+    let state = state.finish()?;
+    ensure!(state.code() == Some(1) && state.last_line().contains("it did not answer within 10s"), "{state}");
+    let listed = serde_json_from(&listed.finish()?.stdout)?;
+    let status = |id: &str| {
+        let entry = listed.as_array().into_iter().flatten().find(|entry| entry["id"] == id);
+        entry.map(|entry| entry["status"].clone()).unwrap_or_default()
+    };
+    ensure_eq!(status(own.id()), "created");
+    let removals = stuck.iter().map(|bundle| host.spawn(&["delete", "--force", bundle.id()]));
+    for (bundle, removal) in stuck.iter().zip(removals.collect::<Vec<_>>()) {
+        ensure_eq!(status(bundle.id()), "unknown");
+        let removal = removal?.finish()?;
+        ensure_eq!(removal.code(), Some(0), "{removal}");
+    }
+    container.delete_force()?;
+    ensure_eq!(fs::read_dir(host.root())?.count(), 0, "entries left below --root");
+    Ok(())
+}
+
+/// The harness looks for processes, cgroups and mounts that are left.
+fn killed(host: &Host) -> Outcome {
+    ready(host, "runc")?;
+    let bundle = host.bundle()?.payload(&["sleep"]);
+    bundle.save()?;
+    let words = ["--backend", "runc", "create", "--bundle", bundle.dir_text(), bundle.id()];
+    let whole = host.runtime.call(&words)?;
+    ensure_eq!(whole.code(), Some(0), "{whole}");
+    host.runtime.must(&["delete", "--force", bundle.id()])?;
+    let before = harness::Inventory::take(host.tag(), &host.root());
+    for part in 1..=15 {
+        let create = host.spawn(&words)?;
+        std::thread::sleep(whole.took * part / 15);
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(create.pid()), nix::sys::signal::Signal::SIGKILL);
+        create.finish()?;
+        host.runtime.must(&["delete", "--force", bundle.id()])?;
+        let begun = std::time::Instant::now();
+        loop {
+            // What the dead program leaves behind is our child now.
+            while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
+            let left = harness::Inventory::take(host.tag(), &host.root()).difference(&before);
+            if left.is_empty() {
+                break;
+            }
+            ensure!(begun.elapsed().as_secs() < 5, "killed after {part} of 15 parts of create: {left:?}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    Ok(())
 }
 
 fn only_wharf(host: &Host) -> Outcome {

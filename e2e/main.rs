@@ -130,6 +130,7 @@ fn main() -> std::process::ExitCode {
         engines::containerd::trials(),
         engines::containerd::compared(),
         engines::docker::trials(),
+        engines::routing::trials(),
         leak_check::trials(),
     ])
 }

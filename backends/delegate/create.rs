@@ -3,7 +3,7 @@
 use crate::child::{Call, keep_only};
 use crate::memory::{Memory, identify, text};
 use crate::terminal::ConsoleSocket;
-use crate::{Delegate, STATE, answer, io, judge_program, state_root};
+use crate::{Delegate, STATE, answer, cgroup, io, judge_program, state_root};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use wharf_foreground::HostTerminal;
 pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
     judge_program(&delegate.name, &delegate.program)?;
     text(&delegate.name, &delegate.program)?;
-    let memory = Memory::new(&delegate.program, &delegate.options)?;
+    let mut memory = Memory::new(&delegate.program, &delegate.options)?;
+    memory.cgroup = cgroup::own(&job);
     // `create` becomes the program, which judges this for itself; of `run` it sees nothing.
     let terminal = if job.then_start { job.terminal()? } else { Terminal::None };
     let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod cgroup;
 mod child;
 mod create;
 mod exec;
@@ -228,6 +229,7 @@ impl Backend for Delegate {
                 self.succeed("delete", record, finished)?;
             }
         }
+        cgroup::sweep(record)?;
         create::remove_state(&root).map(|()| Warnings::new())
     }
 

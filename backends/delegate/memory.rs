@@ -11,18 +11,20 @@ pub(crate) struct Memory {
     pub(crate) options: Vec<String>,
     /// The process that becomes the program's `create`. While it lives, a container that is not yet known is not lost.
     creator: Option<Process>,
+    /// The container's cgroup, if it is certainly its own.
+    pub(crate) cgroup: Option<String>,
 }
 
 impl Memory {
     /// The memory of a container that this process is about to create.
     pub(crate) fn new(program: &Path, options: &[String]) -> Result<Self> {
         let pid = wharf_sys::process::pid();
-        Ok(Memory { program: program.to_owned(), options: options.to_vec(), creator: identify(pid)? })
+        Ok(Memory { program: program.to_owned(), options: options.to_vec(), creator: identify(pid)?, cgroup: None })
     }
 
     pub(crate) fn value(&self) -> serde_json::Value {
         // A program's path that is no text was refused before.
-        json!({ "program": self.program.to_str(), "options": self.options, "creator": self.creator })
+        json!({ "program": self.program.to_str(), "options": self.options, "creator": self.creator, "cgroup": self.cgroup })
     }
 
     pub(crate) fn of(record: &Record) -> Result<Self> {
@@ -35,7 +37,8 @@ impl Memory {
         let creator = serde_json::from_value(creator).map_err(|error| broken("creator").because(error))?;
         let options = record.private.get("options").and_then(|value| value.as_array());
         let options = options.into_iter().flatten().filter_map(|value| Some(value.as_str()?.to_owned())).collect();
-        Ok(Memory { program: PathBuf::from(program), options, creator })
+        let cgroup = record.private.get("cgroup").and_then(|value| value.as_str()).map(str::to_owned);
+        Ok(Memory { program: PathBuf::from(program), options, creator, cgroup })
     }
 
     pub(crate) fn creator_lives(&self) -> Result<bool> {

@@ -12,6 +12,7 @@ pub(crate) mod containerd;
 pub(crate) mod docker;
 mod image;
 pub(crate) mod podman;
+pub(crate) mod routing;
 mod table;
 
 pub(crate) use case::{Case, Seen, feature};

@@ -12,7 +12,8 @@ pub(crate) struct Row {
     pub(crate) id: String,
     /// 0 once there is no process.
     pid: i32,
-    status: Status,
+    /// `unknown` where the backend could not tell.
+    status: String,
     bundle: String,
     rootfs: String,
     created: String,
@@ -24,13 +25,13 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn new(record: Record, status: Status, pid: i32, owner: String) -> Self {
-        let pid = if status == Status::Stopped { 0 } else { pid };
+    pub(crate) fn new(record: Record, status: Option<Status>, pid: i32, owner: String) -> Self {
+        let pid = if status == Some(Status::Stopped) { 0 } else { pid };
         Row {
             oci_version: record.oci_version,
             id: record.id,
             pid,
-            status,
+            status: status.map_or_else(|| "unknown".to_owned(), |status| status.to_string()),
             bundle: record.bundle,
             rootfs: record.rootfs,
             created: record.created,
@@ -54,7 +55,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             [
                 row.id.clone(),
                 row.pid.to_string(),
-                row.status.to_string(),
+                row.status.clone(),
                 row.bundle.clone(),
                 row.created.clone(),
                 row.owner.clone(),
@@ -103,7 +104,7 @@ mod tests {
                 "cgroup":{"seen":"","payload":"","freezer":"","made":0},"annotations":{"a":"b"}}"#,
         )
         .unwrap();
-        Row::new(record, status, 42, "root".to_owned())
+        Row::new(record, Some(status), 42, "root".to_owned())
     }
 
     #[test]

@@ -51,14 +51,20 @@ fn refuse_unless_stopped(root: &Path, id: &ContainerId) -> Result<()> {
 impl Found {
     /// Under the container's lock.
     pub(super) fn delete(self, id: &ContainerId, verb: Verb, log: &Log) -> Result<()> {
-        let outcome = self
-            .status_under_lock()
-            .and_then(|status| allowed(id, status, verb))
-            .and_then(|()| self.backend.delete(&self.record, self.entry.dir()));
+        let status = self.status_under_lock();
+        let unknown = status.as_ref().is_err_and(|error| error.kind() == Kind::NoSuchContainer);
+        let outcome = match status {
+            Ok(status) => allowed(id, status, verb),
+            // What cannot be asked can still be removed by force, and what an interrupted create left without a state too.
+            Err(_) if unknown || verb == Verb::ForceDelete => Ok(()),
+            Err(error) => Err(error),
+        }
+        .and_then(|()| self.backend.delete(&self.record, self.entry.dir()));
         match outcome {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
-                self.store.remove(&self.entry)
+                self.store.remove(&self.entry)?;
+                if unknown { Err(no_such(id)) } else { Ok(()) }
             }
             // The delegate's own state is gone: nothing is left but the record.
             Err(error) if error.kind() == Kind::NoSuchContainer => {

@@ -64,7 +64,11 @@ const ROOMS: &[Room] = &[
             "serde_json",
         ],
     ),
-    room("backends/delegate", "wharf-delegate", &["wharf-core", "wharf-foreground", "wharf-sys", "serde_json"]),
+    room(
+        "backends/delegate",
+        "wharf-delegate",
+        &["wharf-cgroup", "wharf-core", "wharf-foreground", "wharf-sys", "serde_json"],
+    ),
     Room {
         // The judge of the configuration's schema, and of the rules.
         tests_may: &["boon", "proptest", "serde_json"],

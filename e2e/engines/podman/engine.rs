@@ -265,7 +265,7 @@ fn configure(dir: &Path, images: Option<&Path>, choice: &Choice) -> Result<PathB
 }
 
 /// crun refuses cgroup v1 with a v2 hierarchy beside it that has controllers: that one is hidden from crun alone.
-fn without_hybrid(dir: &Path, crun: &Path) -> Result<PathBuf, Stop> {
+pub(crate) fn without_hybrid(dir: &Path, crun: &Path) -> Result<PathBuf, Stop> {
     if !Path::new("/sys/fs/cgroup/unified").is_dir() {
         return Ok(crun.to_owned());
     }

@@ -1,6 +1,6 @@
 //! The real Podman with wharf as its runtime.
 
-mod engine;
+pub(crate) mod engine;
 mod failures;
 mod life;
 mod limits;
