@@ -152,6 +152,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         last_capability: last_capability(proc)?,
         freebsd: job.bundle.has_section("freebsd"),
         selinux: labelled && Path::new("/sys/fs/selinux/enforce").exists(),
+        apparmor: spec.process().as_ref().is_some_and(confined),
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
         listen: None,
@@ -161,6 +162,11 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         },
         cgroup: mounts.collect(),
     })
+}
+
+/// True where the process asks for an AppArmor profile and the kernel has AppArmor.
+pub(crate) fn confined(process: &oci_spec::runtime::Process) -> bool {
+    process.apparmor_profile().is_some() && wharf_sys::apparmor::is_enabled()
 }
 
 /// The root file system's place without symbolic links. It is not one itself: what it stands for would be filled with

@@ -11,7 +11,7 @@ use wharf_sys::namespace::Side;
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
 use wharf_sys::shared::Page;
 use wharf_sys::spawn::{self, Outcome};
-use wharf_sys::{Errno, Fd, credentials, libc, namespace, signal, socket};
+use wharf_sys::{Errno, Fd, apparmor, credentials, libc, namespace, signal, socket};
 
 /// Why a step failed: the errno, facts of the step's own, and the head of the file it was about.
 pub(crate) struct Failed {
@@ -286,6 +286,11 @@ impl<'a> Init<'a> {
             Step::BindTerminal { directory, name } => terminal::bind(self, plan.text(directory), plan.text(name))?,
             Step::SendTerminal {} => terminal::send(self)?,
             Step::TakeTerminal { uid } => terminal::take(self, uid)?,
+            Step::ChangeProfile { profile } => match apparmor::change_on_exec(plan.text(profile)) {
+                // A profile that is not loaded. Engines take the words of ENOENT for a missing command.
+                Err(Errno::ENOENT) => return Err(Errno::EINVAL.into()),
+                other => other?,
+            },
             Step::CloseHost {} => self.close_host(&[Slot::PARENT, Slot::CONSOLE]),
             Step::Exec { arguments, environment } => become_payload::exec(self, arguments, environment)?,
         }

@@ -110,6 +110,7 @@ impl Plan {
             }
             Step::SendTerminal {} => "send the terminal to the console socket".to_owned(),
             Step::TakeTerminal { .. } => "take the terminal".to_owned(),
+            Step::ChangeProfile { profile } => format!("confine by AppArmor profile {} (is it loaded?)", text(profile)),
             Step::CloseHost {} => "close what is the host's".to_owned(),
             Step::Exec { arguments, .. } => {
                 format!("exec {}", self.list(arguments).first().map_or("", String::as_str))

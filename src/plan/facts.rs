@@ -19,6 +19,8 @@ pub struct Facts {
     pub freebsd: bool,
     /// The kernel enforces SELinux labels.
     pub selinux: bool,
+    /// The kernel enforces AppArmor's profiles; looked up where one is asked for.
+    pub apparmor: bool,
     /// `--no-pivot`
     pub no_pivot: bool,
     /// `--no-new-keyring`

@@ -152,6 +152,16 @@ fn candidates(process: &Process, plan: &mut Builder) -> Result<List> {
 /// The last steps: from a privileged init to the payload.
 pub(crate) fn become_payload(process: &Process, facts: &Facts, filter: Option<Step>, plan: &mut Builder) -> Result<()> {
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    // Before a filter that may not allow it, and after hooks, which would go into the profile.
+    if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
+        let pointer = "process/apparmorProfile";
+        if !facts.apparmor {
+            let why = "this kernel has no AppArmor, or it is off";
+            return Err(Error::unsupported(format!("AppArmor profile {profile}")).because(why).at(pointer));
+        }
+        let profile = plan.text(profile, pointer)?;
+        plan.step(Step::ChangeProfile { profile }, pointer);
+    }
     // Without no_new_privs loading a filter takes CAP_SYS_ADMIN, so it comes before the drop; with it, last: the
     // filter then need not allow what dropping takes (seccomp(2)).
     if let Some(filter) = filter.filter(|_| !no_new_privileges) {

@@ -183,7 +183,7 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .capabilities(owned(CAPABILITIES))
         .cgroup(cgroup)
         .seccomp(seccomp)
-        .apparmor(ApparmorBuilder::default().enabled(false).build()?)
+        .apparmor(ApparmorBuilder::default().enabled(true).build()?)
         .selinux(SelinuxBuilder::default().enabled(false).build()?)
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .mount_extensions(

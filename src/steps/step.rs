@@ -235,6 +235,8 @@ steps! {
     47 OpenNull {}
     /// LISTEN_PID in the environment: the payload's pid as it sees it.
     53 ListenPid {}
+    /// Has the exec go into a profile of AppArmor.
+    60 ChangeProfile { profile: Text }
     /// Closes every slot but the sockets `PARENT` and `CONSOLE`: no file of the host may be reached through us.
     56 CloseHost {}
     /// Becomes the payload.

@@ -1,5 +1,6 @@
 //! Says to the kernel exactly what it is told, and returns its errno. All `unsafe` code of wharf lives here.
 
+pub mod apparmor;
 pub mod arena;
 pub mod bpf;
 pub mod cgroup_fs;

@@ -84,7 +84,9 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         .map_err(|error| error.at("process/terminal"))?;
     let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
     let mut joint = cgroup.join(&asked.cgroups)?;
-    let plan = wharf_plan::exec(&wanted, &facts(&id, &kept, listen)?, &kept.joining(joint.places()))?;
+    let mut facts = facts(&id, &kept, listen)?;
+    facts.apparmor = crate::draft::confined(&wanted);
+    let plan = wharf_plan::exec(&wanted, &facts, &kept.joining(joint.places()))?;
     let rlimits = wharf_plan::rlimits(&wanted)?;
     let agent = match kept.notifies() {
         true => Agent::connect(listener::Kept::of(record))?,
