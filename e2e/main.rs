@@ -3,6 +3,7 @@
 
 mod annotations;
 mod answers;
+mod apparmor;
 mod attack;
 mod broken_bundles;
 mod capabilities;
@@ -71,6 +72,7 @@ fn main() -> std::process::ExitCode {
         capabilities::trials(),
         rlimits::trials(),
         no_new_privileges::trials(),
+        apparmor::trials(),
         oom_score_adj::trials(),
         root::trials(),
         hostname::trials(),

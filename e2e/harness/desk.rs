@@ -67,6 +67,23 @@ impl Desk {
         Ok(Seated { child: command.spawn()? })
     }
 
+    /// Any program, an engine for one, in a session that this terminal controls.
+    pub fn sit(&self, program: Command) -> Result<Seated, Stop> {
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).arg(program.get_program()).args(program.get_args());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(dir) = program.get_current_dir() {
+            command.current_dir(dir);
+        }
+        command.stdin(self.stdio()?).stdout(self.stdio()?).stderr(self.stdio()?);
+        Ok(Seated { child: command.spawn()? })
+    }
+
     /// The terminal goes away, as when a window is closed.
     pub fn leave(self) {}
 }

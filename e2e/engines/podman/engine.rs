@@ -38,11 +38,21 @@ impl<'h> Podman<'h> {
         &self.dir
     }
 
+    /// The runtime's file.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// `podman` without a choice of the runtime.
+    pub(crate) fn plain(&self, words: &[&str]) -> Command {
+        let mut command = base(&self.dir);
+        command.args(words);
+        command
+    }
+
     /// `podman` with the options that every call needs.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = base(&self.dir);
-        command.args(["--runtime", &self.runtime]).args(words);
-        command
+        self.plain(&[&["--runtime", &self.runtime], words].concat())
     }
 
     /// A shell script with this `podman` as `$PODMAN`, run by the words in front, `unshare` for one.
@@ -100,6 +110,11 @@ impl<'h> Podman<'h> {
     pub(crate) fn start(&self, name: &str, options: &[&str], command: &[&str]) -> Result<(), Stop> {
         let words = self.words(&["run", "--detach", "--name", name], options, command);
         self.must(&words.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
+    }
+
+    /// `exec` of a shell script that must succeed: what it printed, trimmed.
+    pub(crate) fn exec(&self, name: &str, script: &str) -> Result<String, Stop> {
+        self.must(&["exec", name, "sh", "-c", script])
     }
 
     /// A field of `inspect`, as a template.

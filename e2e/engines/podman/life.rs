@@ -215,17 +215,36 @@ pub(crate) fn cases() -> Vec<Case> {
                 Ok(format!("known while it runs: {running}, removed: {}", podman.known()?))
             },
         ),
-        case("without options of the tests' own: the image's command", "0", |podman| {
-            let ran = podman.call(&[
-                "run",
-                "--rm",
-                "--network",
-                "none",
-                "--cgroup-parent",
-                &format!("/{}", podman.host.tag()),
-                IMAGE,
-            ])?;
-            Ok(ran.code().unwrap_or(-1).to_string())
+        case("the set-up lines of docs/engines.md", "0, with the runtime of these lines", |podman| {
+            let text = include_str!("../../../docs/engines.md");
+            let lines = text.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+            // Locks in memory are shared with whoever else uses Podman on this machine.
+            let lines = lines.replacen("[engine]", "[engine]\nlock_type = \"file\"\nevents_logger = \"file\"", 1);
+            let lines = lines.replace("/usr/local/bin/wharf", &podman.program().display().to_string());
+            // A peer is named as wharf is.
+            let conf = podman.dir().join("documented.conf");
+            fs::write(&conf, lines)?;
+            let parent = format!("/{}", podman.host.tag());
+            let limits = ["--ulimit", "nofile=1024:20000", "--ulimit", "nproc=1000:1000"];
+            let flags = ["--cgroup-parent", &parent, "--network", "none"];
+            let mut command = podman.plain(&[&["run", "--name", "c"], &flags[..], &limits[..], &[IMAGE]].concat());
+            command.env("CONTAINERS_CONF", &conf);
+            let ran = podman.host.program(command)?.finish()?;
+            ensure_eq!(ran.code(), Some(0), "{ran}");
+            let mut inspect = podman.plain(&["container", "inspect", "--format", "{{.OCIRuntime}}", "c"]);
+            inspect.env("CONTAINERS_CONF", &conf);
+            let runtime = well(podman.host.program(inspect)?.finish()?)?;
+            let mut remove = podman.plain(&["rm", "c"]);
+            remove.env("CONTAINERS_CONF", &conf);
+            well(podman.host.program(remove)?.finish()?)?;
+            Ok(if runtime == "wharf" { "0, with the runtime of these lines".to_owned() } else { runtime })
+        }),
+        case("--runtime by its path", "0", |podman| {
+            let path = podman.program().display().to_string();
+            let words = podman.words(&["--runtime", &path, "run", "--rm"], &[], &["true"]);
+            let ran =
+                podman.host.program(podman.plain(&words.iter().map(String::as_str).collect::<Vec<_>>()))?.finish()?;
+            Ok(format!("{}{}", ran.code().unwrap_or(-1), ran.stderr))
         }),
     ]
 }

@@ -1,12 +1,15 @@
 //! The real Podman with wharf as its runtime.
 
+mod control;
 pub(crate) mod engine;
+mod exec;
 mod failures;
 mod life;
 mod limits;
 mod namespaces;
 mod observation;
 mod privileges;
+mod terminal;
 mod volumes;
 
 use super::{Case, Seen, feature};
@@ -17,6 +20,9 @@ pub(crate) fn trials() -> Feature {
     let parts = [
         life::cases(),
         observation::cases(),
+        exec::cases(),
+        terminal::cases(),
+        control::cases(),
         limits::cases(),
         privileges::cases(),
         namespaces::cases(),

@@ -182,7 +182,7 @@ fn same(podman: &Podman, options: &[&str], kind: &str, pid: i32, told: &str) -> 
 }
 
 /// A pod `p` of `a`, which serves a page, and `b`.
-fn pod(podman: &Podman) -> Result<(), Stop> {
+pub(crate) fn pod(podman: &Podman) -> Result<(), Stop> {
     let parent = format!("/{}", podman.host.tag());
     let words = ["pod", "create", "--name", "p", "--network", "none", "--cgroup-parent", &parent];
     podman.must(&[&words[..], &["--infra-image", IMAGE, "--infra-command", "sleep 1000"]].concat())?;

@@ -61,6 +61,25 @@ pub(crate) fn cases() -> Vec<Case> {
         case("--security-opt no-new-privileges", "1", |podman| {
             podman.sh(&["--security-opt", "no-new-privileges"], "awk '/NoNewPrivs/ {print $2}' /proc/self/status")
         }),
+        case(
+            "AppArmor: Podman's own profile, and none with apparmor=unconfined",
+            "containers-default (enforce), unconfined",
+            |podman| {
+                if !fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                    .is_ok_and(|text| text.starts_with('Y'))
+                {
+                    return Err(harness::Stop::skipped("this kernel has no AppArmor"));
+                }
+                let script = "cat /proc/self/attr/current";
+                let (own, none) =
+                    (podman.sh(&[], script)?, podman.sh(&["--security-opt", "apparmor=unconfined"], script)?);
+                // Its name ends with the version of the library that made it.
+                let own = own.split_once("default-").map_or(own.clone(), |(name, rest)| {
+                    format!("{name}default {}", rest.split_once(' ').map_or(rest, |(_, mode)| mode))
+                });
+                Ok(format!("{own}, {none}"))
+            },
+        ),
         case("--security-opt seccomp=unconfined", "0", |podman| {
             podman.sh(&["--security-opt", "seccomp=unconfined"], "awk '/^Seccomp:/ {print $2}' /proc/self/status")
         }),
