@@ -55,6 +55,7 @@ mod rlimits;
 mod root;
 mod rootfs_propagation;
 mod routing;
+mod schema_walk;
 mod seccomp;
 mod seccomp_notify;
 mod specification;
@@ -104,6 +105,7 @@ fn main() -> std::process::ExitCode {
         resources_unified::trials(),
         seccomp::trials(),
         seccomp_notify::trials(),
+        schema_walk::trials(),
         specification::trials(),
         crash::trials(),
         configuration::trials(),

@@ -234,11 +234,11 @@ pub(crate) fn trials() -> Feature {
         })
 }
 
-fn with_terminal(host: &Host, words: &[&str]) -> Result<Bundle, Stop> {
+pub(crate) fn with_terminal(host: &Host, words: &[&str]) -> Result<Bundle, Stop> {
     Ok(host.bundle()?.payload(words).set("/process/terminal", json!(true)))
 }
 
-fn create<'h>(host: &'h Host, bundle: &Bundle, options: &[&str]) -> Result<(Container<'h>, Screen), Stop> {
+pub(crate) fn create<'h>(host: &'h Host, bundle: &Bundle, options: &[&str]) -> Result<(Container<'h>, Screen), Stop> {
     let socket = ConsoleSocket::new(host)?;
     let options = [&["--console-socket", socket.path()], options].concat();
     let container = Container::create(host, bundle, &options)?;

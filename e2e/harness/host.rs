@@ -21,6 +21,39 @@ impl Host {
         Ok(Host { runtime: runtime.with_root(dir.join("root")), dir, tag, payload, next: AtomicU32::new(0) })
     }
 
+    /// The same host with the runtime under test told to hand containers on to another one. crun refuses a hybrid cgroup
+    /// layout: the v2 part is hidden from it.
+    pub fn handing_on_to(&self, backend: &str) -> Result<Self, Stop> {
+        let script = self.new_dir("handing-on")?.join(backend);
+        let program = self.runtime.program().display();
+        let hide = match backend {
+            "crun" if !self.is_v2() => "umount /sys/fs/cgroup/unified 2>/dev/null; ",
+            _ => "",
+        };
+        let text =
+            format!("#!/bin/sh\nexec unshare -m sh -c '{hide}exec {program} --backend {backend} \"$@\"' sh \"$@\"\n");
+        std::fs::write(&script, text)?;
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(Host {
+            runtime: Runtime::new(script).with_root(self.root()),
+            dir: self.dir.clone(),
+            tag: format!("{}-{backend}", self.tag),
+            payload: self.payload.clone(),
+            next: AtomicU32::new(0),
+        })
+    }
+
+    /// Ends and removes whatever is left of this host's containers, as after a trial.
+    pub fn sweep(&self) -> Outcome {
+        crate::leaks::sweep(&self.tag, &self.dir);
+        for entry in std::fs::read_dir(self.root())?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&self.tag) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// A directory for whatever the trial needs, on a tmpfs that allows devices and programs.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -81,7 +81,7 @@ pub fn read_process(path: &Path) -> Result<Process> {
 fn parse(raw: &[u8], config: &Path) -> Result<Spec> {
     let spec: Spec = match serde_json::from_slice(raw) {
         Ok(spec) => spec,
-        Err(error) => return Err(locate::<Spec>(raw, &config.display().to_string(), error)),
+        Err(error) => respelled(raw).ok_or_else(|| locate::<Spec>(raw, &config.display().to_string(), error))?,
     };
     if spec.version().is_empty() {
         return Err(Error::invalid(format!("{}: ociVersion is missing", config.display())).at("ociVersion"));
@@ -92,6 +92,19 @@ fn parse(raw: &[u8], config: &Path) -> Result<Spec> {
             .at("ociVersion"));
     }
     Ok(spec)
+}
+
+/// The spec of a file that failed for words of runtime-spec which the types of oci-spec 0.10 spell otherwise.
+fn respelled(raw: &[u8]) -> Option<Spec> {
+    const WORDS: [(&str, &str); 2] =
+        [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
+    let mut config: serde_json::Value = serde_json::from_slice(raw).ok()?;
+    for flag in config.pointer_mut("/process/scheduler/flags")?.as_array_mut()? {
+        if let Some((_, theirs)) = WORDS.iter().find(|(word, _)| flag == word) {
+            *flag = (*theirs).into();
+        }
+    }
+    serde_json::from_value(config).ok()
 }
 
 /// Parses again, slowly, to learn which property was wrong.
@@ -143,6 +156,16 @@ mod tests {
         let error = fails(text);
         assert!(error.contains("invalid type: string \"root\""), "{error}");
         assert!(error.ends_with("[process/user/uid]"), "{error}");
+    }
+
+    #[test]
+    fn scheduler_flags_are_read_as_the_specification_spells_them() {
+        let text = r#"{"ociVersion":"1.3.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
+            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]}}}"#;
+        let spec = parse(text.as_bytes(), Path::new("/b/config.json")).unwrap();
+        let scheduler = spec.process().as_ref().unwrap().scheduler().as_ref().unwrap();
+        assert_eq!(scheduler.flags().as_ref().map(Vec::len), Some(2));
+        assert!(fails(&text.replace("DL_OVERRUN", "OVERBOARD")).contains("unknown variant"));
     }
 
     #[test]

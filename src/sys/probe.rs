@@ -4,6 +4,7 @@
 const KNOWN: &[(&str, libc::c_long)] = &[
     ("getppid", libc::SYS_getppid),
     ("getuid", libc::SYS_getuid),
+    ("ioprio_get", libc::SYS_ioprio_get),
     ("keyctl", libc::SYS_keyctl),
     ("kill", libc::SYS_kill),
     ("personality", libc::SYS_personality),
