@@ -150,6 +150,17 @@ pub(crate) fn trials() -> Feature {
             ensure!(ran.code() == Some(127) && ran.stderr.contains("/not/there"), "{ran}");
             Ok(())
         })
+        .trial("crun's annotation names the agent of a profile that names none", |host| {
+            host.except("runc", RUNC)?;
+            let agent = Agent::listen(host)?;
+            let bundle = bundle(host, &agent.path, &["personality"])?
+                .remove("/linux/seccomp/listenerPath")
+                .edit(|config| config["annotations"] = json!({"run.oci.seccomp.receiver": agent.path}))
+                .payload(&["syscall", "personality", ASK]);
+            let _serving = agent.serve()?;
+            ensure_eq!(host.run_well(&bundle)?.lines()?[0]["result"], ANSWER);
+            Ok(())
+        })
         .trial("what makes no sense of it is refused", |host| {
             host.only_wharf("takes it, or tells it late")?;
             let rule = json!([{"names": ["personality"], "action": "SCMP_ACT_NOTIFY"}]);

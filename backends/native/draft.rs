@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use wharf_cgroup::{Layout, Wanted};
-use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Remark, Result, Terminal};
+use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Remark, Result, Terminal, annotations};
 use wharf_foreground::HostTerminal;
 use wharf_plan::{CgroupMount, Container, Facts, Listen, Note, Rlimit};
 use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
@@ -155,6 +155,9 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         apparmor: spec.process().as_ref().is_some_and(confined),
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
+        keep_groups: annotations::is_on(
+            spec.annotations().as_ref().and_then(|all| all.get(annotations::KEEP_ORIGINAL_GROUPS)),
+        ),
         listen: None,
         notify: match notify::is_wanted(spec) {
             true => Some(text(job.state_dir.join(notify::DIRECTORY_NAME))?),

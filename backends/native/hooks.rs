@@ -2,14 +2,14 @@
 
 use oci_spec::runtime::Spec;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
-use wharf_core::{Error, HookEntry, Record, Result, Status};
+use std::os::fd::{AsRawFd, OwnedFd};
+use wharf_core::{Error, HookEntry, Record, Result, Status, annotations};
 use wharf_plan::hook_entries;
 use wharf_steps::Failure;
 use wharf_steps::facts::hook_end;
 use wharf_sys::process::{Ended, ExecStrings};
 use wharf_sys::spawn::{self, Outcome};
-use wharf_sys::{Errno, fd};
+use wharf_sys::{CWD, Errno, Fd, fd, libc};
 
 /// The hooks that are the parent's to run, and whether the init has some too.
 #[derive(Default)]
@@ -68,29 +68,64 @@ pub(crate) fn state_file(state: &[u8]) -> Result<OwnedFd> {
     fill().map_err(|errno: Errno| Error::system("write the state for hooks", errno as i32))
 }
 
+/// Where hooks write, in place of our own standard output and error.
+#[derive(Default)]
+pub(crate) struct Outputs {
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl Outputs {
+    /// As the container's annotations have it.
+    pub(crate) fn open(record: &Record) -> Result<Self> {
+        let open = |name: &str| {
+            let Some(file) = record.annotations.get(name) else { return Ok(None) };
+            let failed = |errno: Errno| {
+                Error::system(format!("open {file} for what hooks write"), errno as i32).at(annotations::pointer(name))
+            };
+            let path = CString::new(file.as_str()).map_err(|_| failed(Errno::EINVAL))?;
+            let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY;
+            fd::openat(CWD, &path, flags, 0o600).map(Some).map_err(failed)
+        };
+        Ok(Outputs { stdout: open(annotations::HOOKS_STDOUT)?, stderr: open(annotations::HOOKS_STDERR)? })
+    }
+
+    fn numbers(&self) -> [Option<Fd>; 2] {
+        [&self.stdout, &self.stderr].map(|output| output.as_ref().map(|output| Fd(output.as_raw_fd())))
+    }
+}
+
 /// Runs hooks one after the other; the first failure ends it. `name` is the field of `hooks`.
-pub(crate) fn run(hooks: &[HookEntry], name: &str, state: &[u8]) -> Result<()> {
+pub(crate) fn run(hooks: &[HookEntry], name: &str, state: &[u8], record: &Record) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
+    let outputs = Outputs::open(record)?;
     let file = state_file(state)?;
     for (index, hook) in hooks.iter().enumerate() {
         let at = format!("hooks/{name}/{index}");
-        one(hook, &file).map_err(|error| error.at(at))?;
+        one(hook, &file, &outputs).map_err(|error| error.at(at))?;
     }
     Ok(())
 }
 
 /// Runs every hook whatever becomes of those before; gives back what failed.
-pub(crate) fn run_all(hooks: &[HookEntry], name: &str, state: &[u8]) -> Vec<Error> {
+pub(crate) fn run_all(hooks: &[HookEntry], name: &str, state: &[u8], record: &Record) -> Vec<Error> {
+    if hooks.is_empty() {
+        return Vec::new();
+    }
+    let outputs = match Outputs::open(record) {
+        Ok(outputs) => outputs,
+        Err(error) => return vec![error],
+    };
     let each = |(index, hook)| {
         let at = format!("hooks/{name}/{index}");
-        state_file(state).and_then(|file| one(hook, &file)).err().map(|error| error.at(at))
+        state_file(state).and_then(|file| one(hook, &file, &outputs)).err().map(|error| error.at(at))
     };
     hooks.iter().enumerate().filter_map(each).collect()
 }
 
-fn one(hook: &HookEntry, state: &OwnedFd) -> Result<()> {
+fn one(hook: &HookEntry, state: &OwnedFd, outputs: &Outputs) -> Result<()> {
     let text = |text: &String| {
         CString::new(text.as_str()).map_err(|_| Error::invalid("a hook's string").because("it holds a NUL byte"))
     };
@@ -107,7 +142,7 @@ fn one(hook: &HookEntry, state: &OwnedFd) -> Result<()> {
     if let Err(errno) = fd::seek_start(state) {
         return failed(errno, 0);
     }
-    match spawn::run(&path, &arguments, &environment, state, milliseconds) {
+    match spawn::run(&path, &arguments, &environment, state, outputs.numbers(), milliseconds) {
         Ok(Outcome::Ended(Ended::Exited(0))) => Ok(()),
         Ok(Outcome::Ended(Ended::Exited(code))) => failed(Errno::UnknownErrno, hook_end::EXITED | code as u32 & 0xff),
         Ok(Outcome::Ended(Ended::Signaled(signal))) => failed(Errno::UnknownErrno, hook_end::SIGNALED | signal as u32),

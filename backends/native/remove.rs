@@ -28,7 +28,7 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
     if record.init.is_none() {
         return Ok(Vec::new());
     }
-    Ok(hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0)))
+    Ok(hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0), record))
 }
 
 /// Takes back what a `create` that fails has made; its init has ended. There is nobody to tell of a second failure.
@@ -39,7 +39,7 @@ pub(crate) fn undo(record: &Record, reached_hooks: bool) {
     }
     let _ = host_mounts::remove(record);
     if reached_hooks {
-        hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0));
+        hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0), record);
     }
 }
 

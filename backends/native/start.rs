@@ -70,7 +70,12 @@ pub(crate) fn start(
             }
         }
     }
-    Ok(hooks::run_all(&record.poststart, "poststart", &hooks::state(record, Status::Running, record.engine_pid)))
+    Ok(hooks::run_all(
+        &record.poststart,
+        "poststart",
+        &hooks::state(record, Status::Running, record.engine_pid),
+        record,
+    ))
 }
 
 /// Starts the payload of this process, whose terminal is shown from now on.

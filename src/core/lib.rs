@@ -1,6 +1,7 @@
 //! The nouns of wharf and the promise every backend keeps.
 #![forbid(unsafe_code)]
 
+pub mod annotations;
 mod backend;
 mod bundle;
 mod error;

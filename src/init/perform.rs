@@ -207,8 +207,9 @@ impl<'a> Init<'a> {
             Step::LoopbackUp {} => namespace::loopback_up()?,
             Step::Pivot {} | Step::MoveRoot {} | Step::ChangeRoot {} => {
                 mount::enter_root(self, step)?;
-                let kept = [Slot::PARENT, Slot::START, Slot::STATE, Slot::ROOT, Slot::DEV, Slot::CONSOLE];
-                self.close_host(&kept);
+                let to_parent = [Slot::PARENT, Slot::START, Slot::CONSOLE];
+                let for_hooks = [Slot::STATE, Slot::HOOK_STDOUT, Slot::HOOK_STDERR];
+                self.close_host(&[&to_parent[..], &for_hooks, &[Slot::ROOT, Slot::DEV]].concat());
             }
             Step::RootReadonly {} => {
                 wharf_sys::mount::set_attributes(self.slot(Slot::ROOT), false, wharf_sys::mount::attr::RDONLY, 0, 0)?
@@ -347,7 +348,8 @@ impl<'a> Init<'a> {
         fd::seek_start(state)?;
         let arguments = ExecStrings::new(self.plan.list(arguments));
         let environment = ExecStrings::new(self.plan.list(environment));
-        let facts = match spawn::run(path, &arguments, &environment, state, milliseconds)? {
+        let outputs = [Slot::HOOK_STDOUT, Slot::HOOK_STDERR].map(|slot| Some(self.slot(slot)).filter(|fd| fd.0 != -1));
+        let facts = match spawn::run(path, &arguments, &environment, state, outputs, milliseconds)? {
             Outcome::Ended(Ended::Exited(0)) => return Ok(()),
             Outcome::Ended(Ended::Exited(code)) => hook_end::EXITED | code as u32 & 0xff,
             Outcome::Ended(Ended::Signaled(signal)) => hook_end::SIGNALED | signal as u32,

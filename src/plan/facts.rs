@@ -25,6 +25,8 @@ pub struct Facts {
     pub no_pivot: bool,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// The payload keeps the caller's supplementary groups.
+    pub keep_groups: bool,
     /// Descriptors that the payload gets as systemd's services do.
     pub listen: Option<Listen>,
     /// Absolute path of the directory with the socket for sd_notify(3), where the payload gets one.

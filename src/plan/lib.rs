@@ -87,8 +87,8 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     hooks::start_container(spec, &mut plan)?;
     let filter = process::filter(spec, &mut notes, &mut plan)?;
     process::become_payload(process, facts, filter, &mut plan)?;
-    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    Ok(Container { namespaces, plan: plan.finish(), listener: profile.and_then(seccomp::agent), notes })
+    let listener = process::profile(spec).and_then(|profile| seccomp::agent(&profile));
+    Ok(Container { namespaces, plan: plan.finish(), listener, notes })
 }
 
 /// A property of `config.json` that must be there.

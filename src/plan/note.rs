@@ -1,7 +1,7 @@
 //! What of a spec is honoured only nearly, or has no effect on this machine.
 
 use crate::seccomp;
-use wharf_core::Remark;
+use wharf_core::{Remark, annotations};
 
 /// One such thing, with its place in config.json.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +22,22 @@ pub enum Note {
     },
     /// A kernel without SELinux knows no labels.
     MountLabel,
+    /// An annotation that means something to other runtimes.
+    Annotation {
+        key: String,
+        why: &'static str,
+    },
+    /// The payload keeps the caller's groups instead.
+    GroupsKept,
     /// config.md: "Runtimes MUST ignore consoleSize if terminal is false or unset".
     ConsoleSize,
 }
 
 impl Note {
+    pub(crate) fn is_unknown_syscall(&self) -> bool {
+        matches!(self, Note::Seccomp(seccomp::Note::UnknownSyscall { .. }))
+    }
+
     pub fn remark(&self) -> Remark {
         match self {
             Note::Seccomp(note) => Remark::nearly(note.pointer(), note.text()),
@@ -40,6 +51,13 @@ impl Note {
                 Remark::without_effect(pointer, "/dev/ptmx is always a link to the container's own pts/ptmx")
             }
             Note::MountLabel => Remark::without_effect("linux/mountLabel", "mountLabel has no effect without SELinux"),
+            Note::Annotation { key, why } => {
+                Remark::without_effect(annotations::pointer(key), format!("annotation {key} has no effect: {why}"))
+            }
+            Note::GroupsKept => Remark::without_effect(
+                "process/user/additionalGids",
+                format!("the caller's groups are kept, as {} says", annotations::KEEP_ORIGINAL_GROUPS),
+            ),
             Note::ConsoleSize => Remark::without_effect("process/consoleSize", "there is no terminal"),
         }
     }

@@ -1,8 +1,9 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
 use crate::{Builder, Facts, Note, capabilities, environment, mounts, required, rlimits, schedule, seccomp, terminal};
-use oci_spec::runtime::{Process, Spec};
-use wharf_core::{Error, Result};
+use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
+use std::borrow::Cow;
+use wharf_core::{Error, Remark, Result, annotations};
 use wharf_steps::{List, Step};
 
 /// Where commands are looked for in an environment without PATH (as execvp(3) and runc do).
@@ -89,7 +90,9 @@ pub(crate) fn prepare(
     if let Some(scheduler) = process.scheduler() {
         plan.step(schedule::step(scheduler)?, "process/scheduler");
     }
-    if surroundings.sets_groups {
+    if facts.keep_groups {
+        // As they are.
+    } else if surroundings.sets_groups {
         // Engines name a group twice, once from the image and once from the command line; the kernel would keep both.
         let mut gids: Vec<u32> = user.additional_gids().iter().flatten().copied().collect();
         gids.sort_unstable();
@@ -192,13 +195,35 @@ pub(crate) fn become_payload(process: &Process, facts: &Facts, filter: Option<St
 
 /// The step that loads the container's seccomp filter.
 pub(crate) fn filter(spec: &Spec, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<Option<Step>> {
-    match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
-        Some(profile) => compiled(profile, notes, plan).map(Some),
-        None => Ok(None),
+    let Some(profile) = profile(spec) else { return Ok(None) };
+    let annotation = |name: &str| spec.annotations().as_ref().and_then(|all| all.get(name));
+    let from = notes.len();
+    let step = compiled(&profile, notes, plan)?;
+    if annotations::is_on(annotation(annotations::SECCOMP_FAIL_UNKNOWN))
+        && let Some(unknown) = notes[from..].iter().find(|note| note.is_unknown_syscall())
+    {
+        let Remark { pointer, text, .. } = unknown.remark();
+        let hint = format!("{} wants to know all", annotations::SECCOMP_FAIL_UNKNOWN);
+        return Err(Error::invalid("compile the seccomp profile").because(text).at(pointer).hint(hint));
+    }
+    Ok(Some(step))
+}
+
+/// The seccomp profile, with the agent that an annotation names where it names none itself.
+pub(crate) fn profile(spec: &Spec) -> Option<Cow<'_, LinuxSeccomp>> {
+    let profile = spec.linux().as_ref()?.seccomp().as_ref()?;
+    let receiver = spec.annotations().as_ref().and_then(|all| all.get(annotations::SECCOMP_RECEIVER));
+    match (profile.listener_path(), receiver) {
+        (None, Some(path)) => {
+            let mut profile = profile.clone();
+            profile.set_listener_path(Some(path.into()));
+            Some(Cow::Owned(profile))
+        }
+        _ => Some(Cow::Borrowed(profile)),
     }
 }
 
-fn compiled(profile: &oci_spec::runtime::LinuxSeccomp, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<Step> {
+fn compiled(profile: &LinuxSeccomp, notes: &mut Vec<Note>, plan: &mut Builder) -> Result<Step> {
     let Some(machine) = seccomp::Machine::here() else {
         return Err(Error::unsupported("seccomp").because("has no tables for this machine").at("linux/seccomp"));
     };

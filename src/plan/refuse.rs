@@ -5,7 +5,7 @@
 
 use crate::{Facts, Note};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
-use wharf_core::{Error, Result};
+use wharf_core::{Error, Result, annotations};
 
 /// A property that is refused wherever it asks for something.
 struct Refusal<T> {
@@ -78,6 +78,13 @@ pub(crate) fn all(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Result<(
     spec.process().as_ref().map_or(Ok(()), of_process)?;
     if spec.annotations().as_ref().is_some_and(|annotations| annotations.contains_key("")) {
         return Err(Error::invalid("an annotation with an empty key").at("annotations/"));
+    }
+    let keys = spec.annotations().iter().flatten().map(|(key, _)| key.as_str());
+    let ineffective = annotations::judge(keys)?;
+    notes.extend(ineffective.into_iter().map(|(key, row)| Note::Annotation { key: key.to_owned(), why: row.what }));
+    let adds = |process: &Process| process.user().additional_gids().as_ref().is_some_and(|gids| !gids.is_empty());
+    if facts.keep_groups && process(spec, adds) {
+        notes.push(Note::GroupsKept);
     }
     if process(spec, |process| process.console_size().is_some() && !process.terminal().unwrap_or(false)) {
         notes.push(Note::ConsoleSize);

@@ -7,7 +7,7 @@ use oci_spec::runtime::{
     SeccompBuilder, SelinuxBuilder,
 };
 use std::collections::HashMap;
-use wharf_core::{Error, Kind, Result};
+use wharf_core::{Error, Kind, Result, annotations};
 
 const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
@@ -197,6 +197,7 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .hooks(owned(HOOKS))
         .mount_options(owned(MOUNT_OPTIONS))
         .linux(linux)
+        .potentially_unsafe_config_annotations(annotations::applied().map(str::to_owned).collect::<Vec<_>>())
         .annotations(HashMap::from([
             ("wharf.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("wharf.commit".to_owned(), super::COMMIT.to_owned()),

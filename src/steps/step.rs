@@ -41,10 +41,13 @@ impl Slot {
     pub const CONSOLE: Slot = Slot(6);
     /// The mount of the directory for sd_notify(3).
     pub const NOTIFY: Slot = Slot(7);
+    /// What hooks that the init runs have as standard output and error, where that is not the init's own.
+    pub const HOOK_STDOUT: Slot = Slot(8);
+    pub const HOOK_STDERR: Slot = Slot(9);
     /// The process whose namespaces are joined, as a pidfd.
     pub const INIT: Slot = Slot(Self::COUNT as u8 - 1);
     /// First slot that the planner gives away.
-    pub const FREE: u8 = 8;
+    pub const FREE: u8 = 10;
     /// How many slots there are.
     pub const COUNT: usize = 64;
 }

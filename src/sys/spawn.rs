@@ -16,19 +16,21 @@ pub enum Outcome {
     TimedOut,
 }
 
-/// Runs `path` with `stdin` as its standard input, our own standard output and error, and nothing else open.
+/// Runs `path` with `stdin` as its standard input, `outputs` or else our own as standard output and error, and nothing
+/// else open.
 /// `milliseconds` of -1 means no limit.
 pub fn run(
     path: &CStr,
     arguments: &ExecStrings<'_>,
     environment: &ExecStrings<'_>,
     stdin: impl AsFd,
+    outputs: [Option<Fd>; 2],
     milliseconds: i32,
 ) -> Result<Outcome> {
     let (ours, theirs) = crate::socket::pair()?;
     match clone(0, None)? {
         Side::Child => {
-            let failed = prepare(&stdin).err().unwrap_or_else(|| process::exec(path, arguments, environment));
+            let failed = prepare(&stdin, outputs).err().unwrap_or_else(|| process::exec(path, arguments, environment));
             let _ = fd::write(&theirs, &(failed as i32).to_le_bytes());
             process::exit_now(127)
         }
@@ -55,13 +57,18 @@ pub fn run(
     }
 }
 
-fn prepare(stdin: &impl AsFd) -> Result<()> {
+fn prepare(stdin: &impl AsFd, outputs: [Option<Fd>; 2]) -> Result<()> {
     // SAFETY: plain integers.
     unsafe {
         crate::libc::setpgid(0, 0);
     }
     signal::reset_all()?;
     fd::dup_to(Fd(std::os::fd::AsRawFd::as_raw_fd(&stdin.as_fd())), 0)?;
+    for (output, number) in outputs.into_iter().zip(1..) {
+        if let Some(output) = output {
+            fd::dup_to(output, number)?;
+        }
+    }
     fd::close_range(3, u32::MAX, true)
 }
 

@@ -31,7 +31,9 @@ use member::Member;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Joint;
-use wharf_core::{ContainerId, Error, Exec, Joined, Record, Result, Status, Terminal, Verb, allowed, read_process};
+use wharf_core::{
+    ContainerId, Error, Exec, Joined, Record, Result, Status, Terminal, Verb, allowed, annotations, read_process,
+};
 use wharf_foreground::HostTerminal;
 use wharf_plan::{Facts, Listen};
 use wharf_steps::Slot;
@@ -84,7 +86,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         .map_err(|error| error.at("process/terminal"))?;
     let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
     let mut joint = cgroup.join(&asked.cgroups)?;
-    let mut facts = facts(&id, &kept, listen)?;
+    let mut facts = facts(&id, record, &kept, listen)?;
     facts.apparmor = crate::draft::confined(&wanted);
     let plan = wharf_plan::exec(&wanted, &facts, &kept.joining(joint.places()))?;
     let rlimits = wharf_plan::rlimits(&wanted)?;
@@ -155,7 +157,7 @@ fn own_cgroup(proc: &Procfs, pid: i32) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn facts(id: &ContainerId, kept: &Kept, listen: Option<Listen>) -> Result<Facts> {
+fn facts(id: &ContainerId, record: &Record, kept: &Kept, listen: Option<Listen>) -> Result<Facts> {
     let uid = credentials::effective_uid();
     let (_, permitted, _) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
@@ -165,6 +167,7 @@ fn facts(id: &ContainerId, kept: &Kept, listen: Option<Listen>) -> Result<Facts>
         permitted: if uid == 0 { permitted } else { u64::MAX },
         last_capability: kept.last_capability(),
         no_new_keyring: kept.no_new_keyring(),
+        keep_groups: annotations::is_on(record.annotations.get(annotations::KEEP_ORIGINAL_GROUPS)),
         listen,
         ..Facts::default()
     })

@@ -28,21 +28,20 @@ pub(crate) use private::{Late, Private};
 
 use crate::draft::Judged;
 use crate::handover::Handover;
+use crate::hooks::Outputs;
 use crate::notify::{self, Relay};
 use crate::{hooks, identity, join, limits, start};
 use birth::Birth;
 use console::Console;
 use hold::{Attach, Newborn};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use wharf_cgroup::Cgroup;
-use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor};
+use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor, annotations};
 use wharf_plan::{Born, Plan};
 use wharf_steps::{Failure, Phase, Slot};
 use wharf_sys::process::Ended;
 use wharf_sys::{CWD, Errno, fd, libc, namespace, signal, socket};
-
-/// The message is runc's word for a container's first process.
-const PIDFD_TO_SOCKET: &str = "send the init's pidfd to --pidfd-socket";
 
 /// Makes the container; a failure takes everything back.
 pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
@@ -50,7 +49,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         // From here on signals are for the payload, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
     }
-    let pidfd_socket = judged.job.pidfd_socket.map(|path| Handover::connect(path, PIDFD_TO_SOCKET)).transpose()?;
+    let pidfd_sockets = pidfd_sockets(&judged, record)?;
     let mut slots = Slots::new();
     slots.put(Slot::PROC, judged.proc.as_fd().as_raw_fd());
     let joined = open_namespaces(&judged, &mut slots)?;
@@ -66,8 +65,12 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         slots.put(Slot::CONSOLE, console.as_fd().as_raw_fd());
     }
     let state = judged.hooks.inside.then(|| hooks::state_file(b"")).transpose()?;
-    if let Some(state) = &state {
-        slots.put(Slot::STATE, state.as_raw_fd());
+    let outputs = if judged.hooks.inside { Outputs::open(record)? } else { Outputs::default() };
+    let of_hooks = [(Slot::STATE, &state), (Slot::HOOK_STDOUT, &outputs.stdout), (Slot::HOOK_STDERR, &outputs.stderr)];
+    for (slot, file) in of_hooks {
+        if let Some(file) = file {
+            slots.put(slot, file.as_raw_fd());
+        }
     }
     let notify = judged.notify.then(|| notify::directory(dir)).transpose()?;
     if let Some(notify) = &notify {
@@ -98,8 +101,8 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         }
     };
     settle(&judged, &cgroup, &mut newborn, state.as_ref(), record, dir)?;
-    if let Some(socket) = &pidfd_socket {
-        socket.send(b"standard", &newborn.pidfd)?;
+    for (socket, words) in &pidfd_sockets {
+        socket.send(words, &newborn.pidfd)?;
     }
     let init = identity::of(&judged.proc, newborn.pid, &newborn.pidfd)?;
     let host_mounts = judged.host_mounts.map(|mounts| mounts.made(&judged.rootfs)).transpose()?;
@@ -131,6 +134,19 @@ impl Slots {
     pub(crate) fn put(&mut self, slot: Slot, number: i32) {
         self.numbers[usize::from(slot.0)] = number;
     }
+}
+
+/// Who gets a pidfd of the init, and with what words: runc's for a first process, and crun's, which has none.
+fn pidfd_sockets(judged: &Judged<'_>, record: &Record) -> Result<Vec<(Handover, &'static [u8])>> {
+    let mut sockets: Vec<(Handover, &[u8])> = Vec::new();
+    if let Some(path) = judged.job.pidfd_socket {
+        sockets.push((Handover::connect(path, "send the init's pidfd to --pidfd-socket")?, b"standard"));
+    }
+    if let Some(path) = record.annotations.get(annotations::PIDFD_RECEIVER) {
+        let socket = Handover::connect(Path::new(path), "send the init's pidfd to");
+        sockets.push((socket.map_err(|error| error.at(annotations::pointer(annotations::PIDFD_RECEIVER)))?, b" "));
+    }
+    Ok(sockets)
 }
 
 /// Opens every namespace that is joined by path, and proves that it is of its kind.
@@ -208,8 +224,8 @@ fn settle(
     let before = hooks::state(record, Status::Creating, newborn.pid);
     // The specification's words for when prestart hooks run are those of `created` (runtime.md, "State").
     let created = hooks::state(record, Status::Created, newborn.pid);
-    hooks::run(&judged.hooks.prestart, "prestart", &created)?;
-    hooks::run(&judged.hooks.create_runtime, "createRuntime", &before)?;
+    hooks::run(&judged.hooks.prestart, "prestart", &created, record)?;
+    hooks::run(&judged.hooks.create_runtime, "createRuntime", &before, record)?;
     if let Some(state) = state {
         rewrite(state, &before)?;
     }
