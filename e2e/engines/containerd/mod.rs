@@ -6,6 +6,7 @@ mod limits;
 mod options;
 mod restart;
 mod tasks;
+mod terminal;
 
 use super::case::Choice;
 use super::common::{Daemon, callable, code, installed, names, remove_parent_cgroups, said, wait_until};
@@ -25,6 +26,7 @@ pub(crate) fn trials() -> Feature {
     let feature = options::trials(feature);
     let feature = limits::trials(feature);
     let feature = tasks::trials(feature);
+    let feature = terminal::trials(feature);
     let feature = exits::trials(feature);
     restart::trials(feature)
 }

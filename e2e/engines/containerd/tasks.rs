@@ -92,8 +92,10 @@ fn pause(engine: &Containerd<'_>) -> Outcome {
 
 fn exec(engine: &Containerd<'_>) -> Outcome {
     let (id, _) = engine.detached(&["--env", "SHIP=tall"], &["sleep", "100"])?;
-    let seen =
-        code(engine.exec(&id, &[], &["sh", "-c", "hostname >/dev/null; echo $SHIP; echo aside >&2; exit 42"])?, 42)?;
+    let seen = code(
+        engine.exec(&id, &[], &["sh", "-c", "hostname >/dev/null; echo $SHIP; echo aside >&2; sleep 0.3; exit 42"])?,
+        42,
+    )?;
     ensure_eq!(seen.stdout, "tall\n");
     ensure!(seen.stderr.contains("aside"), "{seen}");
     // The same namespaces as the payload.

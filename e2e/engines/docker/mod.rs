@@ -8,6 +8,7 @@ mod network;
 mod observation;
 mod options;
 mod restart;
+mod terminal;
 mod volumes;
 
 use super::{Case, Seen, feature};
@@ -24,6 +25,7 @@ pub(crate) fn trials() -> Feature {
         volumes::cases(),
         failures::cases(),
         restart::cases(),
+        terminal::cases(),
     ];
     feature("docker", parts.into_iter().flatten().collect())
 }
