@@ -5,6 +5,7 @@ mod exits;
 mod limits;
 mod options;
 mod restart;
+mod setup;
 mod tasks;
 mod terminal;
 
@@ -27,6 +28,7 @@ pub(crate) fn trials() -> Feature {
     let feature = limits::trials(feature);
     let feature = tasks::trials(feature);
     let feature = terminal::trials(feature);
+    let feature = setup::trials(feature);
     let feature = exits::trials(feature);
     restart::trials(feature)
 }
