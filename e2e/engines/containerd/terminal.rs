@@ -1,7 +1,7 @@
 //! Terminals: `ctr run --tty` and `ctr task exec --tty` from a terminal of the test's own.
 
 use super::{Containerd, with};
-use harness::{Desk, Feature, Outcome, ensure, ensure_eq};
+use harness::{Desk, Feature, Outcome, ensure_eq};
 use std::process::Command;
 
 pub(super) fn trials(feature: Feature) -> Feature {
