@@ -117,6 +117,7 @@ fn killed(host: &Host) -> Outcome {
     let whole = host.runtime.call(&words)?;
     ensure_eq!(whole.code(), Some(0), "{whole}");
     host.runtime.must(&["delete", "--force", bundle.id()])?;
+    reap();
     let before = harness::Inventory::take(host.tag(), &host.root());
     for part in 1..=15 {
         let create = host.spawn(&words)?;
@@ -126,8 +127,7 @@ fn killed(host: &Host) -> Outcome {
         host.runtime.must(&["delete", "--force", bundle.id()])?;
         let begun = std::time::Instant::now();
         loop {
-            // What the dead program leaves behind is our child now.
-            while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
+            reap();
             let left = harness::Inventory::take(host.tag(), &host.root()).difference(&before);
             if left.is_empty() {
                 break;
@@ -310,4 +310,9 @@ fn forced(host: &Host, peer: &str) -> Outcome {
     host.runtime.must(&["delete", "--force", bundle.id()])?;
     ensure_eq!(std::fs::read_dir(host.root())?.count(), 0, "entries left below --root");
     Ok(())
+}
+
+/// What a dead runtime leaves behind is our child.
+fn reap() {
+    while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
 }
