@@ -8,7 +8,7 @@
 //! | `WHARF_E2E_SEED=N` | which ones |
 
 use crate::attack::arena::Runtime;
-use harness::{Bundle, Feature, Host, Inventory, Outcome, Stop, ensure};
+use harness::{Bundle, ConsoleSocket, Feature, Host, Inventory, Outcome, Stop, ensure};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -24,6 +24,9 @@ pub(crate) fn trials() -> Feature {
     Feature::new("crash")
         .trial("create is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::Create)
+        })
+        .trial("create with a terminal is killed after each system call, and delete --force leaves nothing", |host| {
+            every(host, Moment::CreateWithTerminal)
         })
         .trial("delete --force of a created container is killed after each system call", |host| {
             every(host, Moment::DeleteCreated)
@@ -43,6 +46,7 @@ pub(crate) fn trials() -> Feature {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Moment {
     Create,
+    CreateWithTerminal,
     Start,
     DeleteCreated,
     DeleteRunning,
@@ -61,6 +65,10 @@ fn every(host: &Host, moment: Moment) -> Outcome {
     let runtime = Runtime::under_test(host);
     let bundle = host.bundle()?.args(&["/bin/attacker", "wait", "60000"]);
     fs::copy(host.payload().with_file_name("attacker"), bundle.rootfs().join("bin/attacker"))?;
+    let bundle = match moment {
+        Moment::CreateWithTerminal => bundle.set("/process/terminal", harness::json!(true)),
+        _ => bundle,
+    };
     bundle.save()?;
     let start = Inventory::take(host.tag(), &host.root());
     let total = match round(host, &runtime, &bundle, moment, u32::MAX)? {
@@ -104,6 +112,12 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
     let create = ["create", "--bundle", bundle.dir_text(), bundle.id()];
     if moment == Moment::Create {
         return traced(host, runtime, &create, k);
+    }
+    if moment == Moment::CreateWithTerminal {
+        // Whoever would have the terminal's other end is gone at the end of the round.
+        let socket = ConsoleSocket::new(host)?;
+        let to = ["--console-socket", socket.path()];
+        return traced(host, runtime, &[&create[..1], &to, &create[1..]].concat(), k);
     }
     plain(host, runtime, &create)?;
     if matches!(moment, Moment::DeleteRunning | Moment::DeleteStopped) {

@@ -234,7 +234,7 @@ impl Arena {
     }
 
     /// Ends what a runtime left behind, so that one peer's failure does not become another one's.
-    fn sweep(&self, runtime: &Runtime<'_>, all: bool) {
+    pub(crate) fn sweep(&self, runtime: &Runtime<'_>, all: bool) {
         if all {
             self.say(runtime, &["delete", "--force", &self.id], Duration::from_secs(10));
         }

@@ -20,6 +20,7 @@ mod procfs;
 mod race;
 mod surroundings;
 mod targets;
+mod terminal;
 
 use arena::{Arena, Ran, Runtime, SECRET};
 use harness::{Feature, Host, Outcome, Stop};
@@ -56,6 +57,7 @@ fn all() -> Vec<Attack> {
     all.extend(executable::attacks());
     all.extend(identity::attacks());
     all.extend(surroundings::attacks());
+    all.extend(terminal::attacks());
     all
 }
 

@@ -53,14 +53,14 @@ fn exchange(one: &Path, other: &Path) -> bool {
 }
 
 /// Exchanges two paths until it is dropped.
-struct Exchanger {
+pub(super) struct Exchanger {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Exchanger {
-    fn begin(one: PathBuf, other: PathBuf) -> Self {
+    pub(super) fn begin(one: PathBuf, other: PathBuf) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicU64::new(0));
         let (ended, counted) = (stop.clone(), count.clone());
@@ -74,7 +74,7 @@ impl Exchanger {
         Exchanger { stop, count, thread: Some(thread) }
     }
 
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 }
@@ -89,7 +89,7 @@ impl Drop for Exchanger {
 }
 
 /// Starts per race; all of them with `WHARF_E2E_FULL`.
-fn rounds(runtime: &Runtime<'_>) -> u32 {
+pub(super) fn rounds(runtime: &Runtime<'_>) -> u32 {
     match (std::env::var_os("WHARF_E2E_FULL").is_some(), runtime.is_wharf()) {
         (true, true) => 1000,
         (true, false) => 300,

@@ -6,6 +6,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -60,8 +61,20 @@ impl Desk {
         args: &[&str],
         change: impl FnOnce(&mut Command),
     ) -> Result<Seated, Stop> {
+        let mut words = vec![host.runtime.program().as_os_str().to_owned(), "--root".into(), host.root().into()];
+        words.extend(args.iter().map(Into::into));
+        self.spawn(how, &words, change)
+    }
+
+    /// Any command line, in a session that this terminal controls.
+    pub fn seat_words(&self, words: &[String]) -> Result<Seated, Stop> {
+        let words: Vec<_> = words.iter().map(Into::into).collect();
+        self.spawn(&["--ctty"], &words, |_| {})
+    }
+
+    fn spawn(&self, how: &[&str], words: &[OsString], change: impl FnOnce(&mut Command)) -> Result<Seated, Stop> {
         let mut command = Command::new("setsid");
-        command.args(how).arg(host.runtime.program()).arg("--root").arg(host.root()).args(args);
+        command.args(how).args(words);
         command.stdin(self.stdio()?).stdout(self.stdio()?).stderr(self.stdio()?);
         change(&mut command);
         Ok(Seated { child: command.spawn()? })
