@@ -7,13 +7,18 @@ use harness::{Finished, Stop};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("a command that is nowhere in PATH", "127, 127", |docker| run(docker, &[], "nothing")),
-        case("a command whose file is missing", "127, 127", |docker| run(docker, &[], "/bin/nothing")),
-        case("a command that is a directory", "126, 126", |docker| run(docker, &[], "/bin")),
-        case("a command that is not executable", "126, 126", |docker| run(docker, &[], "/bin/plain")),
+        case("a command that is nowhere in PATH", "127, 127", |docker| run(docker, &[], "nothing"))
+            .unlike("crun", "its words begin with a capital letter, which Docker's client does not know"),
+        case("a command whose file is missing", "127, 127", |docker| run(docker, &[], "/bin/nothing"))
+            .unlike("crun", "its words begin with a capital letter, which Docker's client does not know"),
+        case("a command that is a directory", "126, 126", |docker| run(docker, &[], "/bin"))
+            .unlike("crun", "calls it Operation not permitted"),
+        case("a command that is not executable", "126, 126", |docker| run(docker, &[], "/bin/plain"))
+            .unlike("crun", "its words begin with a capital letter, which Docker's client does not know"),
         case("a command that its user may not execute", "126, 126", |docker| {
             run(docker, &["--user", "1000"], "/bin/private")
-        }),
+        })
+        .unlike("crun", "starts it without a look: a container that ended with 1"),
         case("exec of a command that is nowhere in PATH", "cannot be run", |docker| exec(docker, &[], "nothing")),
         case("exec of a command whose file is missing", "cannot be run", |docker| exec(docker, &[], "/bin/nothing")),
         case("exec of a command that is a directory", "cannot be run", |docker| exec(docker, &[], "/bin")),

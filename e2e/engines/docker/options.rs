@@ -22,7 +22,8 @@ pub(super) fn cases() -> Vec<Case> {
             ];
             let script = "echo $(id -u) $(id -G) $SHIP $PWD $(hostname)";
             docker.prints(&options, &["sh", "-c", script])
-        }),
+        })
+        .unlike("crun", "keeps a group that is named twice"),
         case("--read-only with --tmpfs leaves only the tmpfs to write to", "1 0 rw,nosuid,nodev,noexec", |docker| {
             let script = "touch /new 2>/dev/null; a=$?; touch /scratch/new; echo $a $? \
                           $(awk '$2 == \"/scratch\" { print $4 }' /proc/mounts | cut -d, -f1-4)";
