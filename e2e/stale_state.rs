@@ -21,14 +21,30 @@ pub(crate) fn trials() -> Feature {
     Feature::new("stale_state")
         .trial("a container of another boot is stopped and can be deleted", |host| {
             host.only_wharf("its records are its own")?;
-            let container = host.start(&host.bundle()?.payload(&["sleep"]))?;
-            let pid = container.pid()?;
-            edit(host, &container, |record| record["init"]["boot_id"] = json!("00000000-0000-0000-0000-000000000000"))?;
-            ensure_eq!(container.status()?, "stopped");
-            ensure!(container.call("kill", &["KILL"])?.code() != Some(0), "kill found a process of another boot");
+            // What lies in memory is of this boot.
+            let root = persistent(host)?;
+            let bundle = host.bundle()?.payload(&["sleep"]);
+            bundle.save()?;
+            let call = |words: &[&str]| host.runtime.call(&[&["--root", &*root.path], words].concat());
+            let must = |words: &[&str]| host.runtime.must(&[&["--root", &*root.path], words].concat());
+            must(&["create", "--bundle", bundle.dir_text(), bundle.id()])?;
+            must(&["start", bundle.id()])?;
+            let state = |id: &str| -> Result<Value, Stop> { Ok(serde_json::from_str(&must(&["state", id])?)?) };
+            let before = state(bundle.id())?;
+            ensure_eq!(before["status"], "running");
+            let pid = before["pid"].as_i64().unwrap_or_default() as i32;
+            let path = PathBuf::from(&root.path).join(bundle.id()).join("record.json");
+            let mut record: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+            record["init"]["boot_id"] = json!("00000000-0000-0000-0000-000000000000");
+            std::fs::write(&path, serde_json::to_vec(&record)?)?;
+            let after = state(bundle.id())?;
+            let killed = call(&["kill", bundle.id(), "KILL"])?.code();
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
-            container.reap(pid)?;
-            container.delete()
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)?;
+            must(&["delete", bundle.id()])?;
+            ensure_eq!(after["status"], "stopped");
+            ensure!(killed != Some(0), "kill found a process of another boot");
+            Ok(())
         })
         .trial("a process id that another process has now is not the container's", |host| {
             host.only_wharf("its records are its own")?;
@@ -101,4 +117,27 @@ pub(crate) fn trials() -> Feature {
             std::fs::remove_file(host.root().join(&id))?;
             Ok(())
         })
+}
+
+/// A `--root` that outlives a boot, removed with its value.
+struct Persistent {
+    path: String,
+}
+
+impl Drop for Persistent {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn persistent(host: &Host) -> Result<Persistent, Stop> {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    for top in ["/var/tmp", "/var/lib", "/tmp", "/root"] {
+        if statfs(top).is_ok_and(|about| about.filesystem_type() != TMPFS_MAGIC) {
+            let path = format!("{top}/{}", host.unique("root"));
+            std::fs::create_dir(&path)?;
+            return Ok(Persistent { path });
+        }
+    }
+    Err(Stop::skipped("every file system of this host is in memory"))
 }

@@ -16,7 +16,8 @@ pub(crate) fn own(job: &Job<'_>) -> Option<String> {
 /// After the program's own `delete`, which in nearly every case has left nothing to do.
 pub(crate) fn sweep(record: &Record) -> Result<()> {
     let Some(path) = Memory::of(record)?.cgroup else { return Ok(()) };
-    let paths = CgroupPaths { seen: path.clone(), payload: path.clone(), freezer: path, made: 1, apart: Vec::new() };
+    let [seen, payload, freezer] = [path.clone(), path.clone(), path];
+    let paths = CgroupPaths { seen, payload, freezer, made: 1, ..CgroupPaths::default() };
     let cgroup = Handle::open(Layout::mounted()?, &paths)?;
     if !cgroup.processes()?.is_empty() {
         cgroup.kill_all(SIGKILL)?;

@@ -1,7 +1,7 @@
 //! Tells what a container uses, once or as it goes, and when the kernel killed in it for want of memory.
 
-use crate::{draft::open_proc, identity};
-use std::os::fd::AsFd;
+use crate::identity;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use wharf_cgroup::{Meter, OomWatch};
 use wharf_core::{Error, Event, Kind, Record, Result};
@@ -9,6 +9,7 @@ use wharf_sys::{Errno, event};
 
 pub(crate) fn events(
     record: &Record,
+    dir: BorrowedFd<'_>,
     interval: Option<Duration>,
     tell: &mut dyn FnMut(Event) -> Result<()>,
 ) -> Result<()> {
@@ -19,7 +20,7 @@ pub(crate) fn events(
     };
     let failed = |errno: Errno| Error::system(format!("watch container {}", record.id), errno as i32);
     let init = record.init.as_ref().ok_or_else(gone)?;
-    let pidfd = identity::alive(&open_proc()?, init)?.ok_or_else(gone)?;
+    let pidfd = identity::alive(dir, init)?.ok_or_else(gone)?;
     let mut oom = OomWatch::open(&record.cgroup)?;
     let mut next = Instant::now() + interval;
     loop {

@@ -1,21 +1,22 @@
 //! Pauses a container and lets it go on.
 
-use crate::{draft::open_proc, identity, status};
+use crate::{identity, status};
+use std::os::fd::BorrowedFd;
 use wharf_core::{Error, Kind, Record, Result};
 
-pub(crate) fn pause(record: &Record) -> Result<()> {
-    status::cgroup(record)?.freeze().map_err(|error| gone(record, "pause").unwrap_or(error))
+pub(crate) fn pause(record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    status::cgroup(record)?.freeze().map_err(|error| gone(record, dir, "pause").unwrap_or(error))
 }
 
-pub(crate) fn resume(record: &Record) -> Result<()> {
-    status::cgroup(record)?.resume().map_err(|error| gone(record, "resume").unwrap_or(error))
+pub(crate) fn resume(record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+    status::cgroup(record)?.resume().map_err(|error| gone(record, dir, "resume").unwrap_or(error))
 }
 
 /// The reason for a failure where it is this one: the container has ended in the meantime.
-pub(crate) fn gone(record: &Record, doing: &str) -> Option<Error> {
+pub(crate) fn gone<'a>(record: &Record, dir: impl Into<Option<BorrowedFd<'a>>>, doing: &str) -> Option<Error> {
     let ended = match &record.init {
         None => true,
-        Some(init) => identity::alive(&open_proc().ok()?, init).ok()?.is_none(),
+        Some(init) => identity::alive(dir, init).ok()?.is_none(),
     };
     ended.then(|| not_running(record, doing))
 }

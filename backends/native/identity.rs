@@ -1,6 +1,7 @@
 //! Which process a recorded one is: a pid alone is reused, and a persistent record survives a reboot.
 
-use std::os::fd::{AsFd, OwnedFd};
+use crate::draft::open_proc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_core::{Error, Process, Result};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{Errno, fd, process};
@@ -22,14 +23,26 @@ fn inode(pidfd: impl AsFd) -> Result<u64, Errno> {
     Ok(fd::stat(&pidfd)?.st_ino)
 }
 
-/// A pidfd of the recorded process, if it is that one and has not ended.
-pub(crate) fn alive(proc: &Procfs, recorded: &Process) -> Result<Option<OwnedFd>> {
+/// A pidfd of the recorded process, if it is that one and has not ended. `dir` is the container's state
+/// directory, where that is at hand.
+pub(crate) fn alive<'a>(dir: impl Into<Option<BorrowedFd<'a>>>, recorded: &Process) -> Result<Option<OwnedFd>> {
     let doing = |errno: Errno| Error::system(format!("look for process {}", recorded.pid), errno as i32);
     let pidfd = match process::pidfd(recorded.pid) {
         Err(Errno::ESRCH) => return Ok(None),
         other => other.map_err(doing)?,
     };
-    if process::readable(&pidfd, 0).map_err(doing)? || proc.boot_id().map_err(doing)? != recorded.boot_id {
+    if process::readable(&pidfd, 0).map_err(doing)? {
+        return Ok(None);
+    }
+    // What lies in memory was written since the boot, so the boot need not be compared, nor whether the kernel still
+    // numbers its pidfds.
+    let in_memory = dir.into().map_or(Ok(false), in_memory).map_err(doing)?;
+    if recorded.pidfd_inode != 0 && in_memory {
+        let same = fd::stat(&pidfd).map_err(doing)?.st_ino == recorded.pidfd_inode;
+        return Ok(same.then_some(pidfd));
+    }
+    let proc = open_proc()?;
+    if proc.boot_id().map_err(doing)? != recorded.boot_id {
         return Ok(None);
     }
     let same = match inode(&pidfd).map_err(doing)? {
@@ -41,4 +54,11 @@ pub(crate) fn alive(proc: &Procfs, recorded: &Process) -> Result<Option<OwnedFd>
         },
     };
     Ok(same.then_some(pidfd))
+}
+
+/// Whether a directory is on a file system that no boot outlives.
+fn in_memory(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    Ok([TMPFS, RAMFS].contains(&fd::filesystem_type(dir)?))
 }

@@ -62,6 +62,10 @@ impl Backend for Native {
         status::status(record, dir)
     }
 
+    fn may_start(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<()> {
+        start::may_start(record)
+    }
+
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         let attached = self.attached.take();
         if attached.is_none() {
@@ -77,8 +81,8 @@ impl Backend for Native {
         }
     }
 
-    fn kill(&self, record: &Record, _dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
-        signal::kill(record, signal, all)
+    fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
+        signal::kill(record, dir, signal, all)
     }
 
     fn exec(
@@ -91,31 +95,31 @@ impl Backend for Native {
         join::exec(record, dir, asked)
     }
 
-    fn pause(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<()> {
-        freeze::pause(record)
+    fn pause(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        freeze::pause(record, dir)
     }
 
-    fn resume(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<()> {
-        freeze::resume(record)
+    fn resume(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        freeze::resume(record, dir)
     }
 
     fn update(
         &self,
         record: &Record,
-        _dir: BorrowedFd<'_>,
+        dir: BorrowedFd<'_>,
         resources: LinuxResources,
     ) -> Result<Option<serde_json::Value>> {
-        update::update(record, resources)
+        update::update(record, dir, resources)
     }
 
     fn events(
         &self,
         record: &Record,
-        _dir: BorrowedFd<'_>,
+        dir: BorrowedFd<'_>,
         interval: Option<Duration>,
         tell: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<()> {
-        events::events(record, interval, tell)
+        events::events(record, dir, interval, tell)
     }
 
     fn processes(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<Vec<i32>> {

@@ -8,7 +8,6 @@
 //!
 //! Where config.json sets NOTIFY_SOCKET for the payload, the caller has arranged all this by itself (Podman does).
 
-use crate::draft::open_proc;
 use crate::identity;
 use crate::start::inside;
 use oci_spec::runtime::Spec;
@@ -132,7 +131,7 @@ impl Relay {
         // `run` has blocked them for the payload of its foreground; this wait may be ended.
         signal::set_mask(0).map_err(failed)?;
         let Some(init) = &record.init else { return Ok(()) };
-        let pidfd = identity::alive(&open_proc()?, init)?;
+        let pidfd = identity::alive(None, init)?;
         let pass = || {
             if let Some(pidfd) = &pidfd {
                 while let [true, _] = process::ready([self.payload.as_fd(), pidfd.as_fd()], -1)? {

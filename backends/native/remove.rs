@@ -2,8 +2,8 @@
 
 use crate::{draft::open_proc, hooks, host_mounts, identity, status};
 use std::os::fd::BorrowedFd;
-use wharf_core::{Error, Kind, Record, Result, Status, Warnings};
-use wharf_sys::procfs::Procfs;
+use wharf_cgroup::Handle;
+use wharf_core::{Error, Kind, Process, Record, Result, Status, Warnings};
 use wharf_sys::{Errno, fd, libc, process};
 
 /// How long a killed process may take to die, in milliseconds. One that the kernel holds in a device or a dead network
@@ -12,12 +12,17 @@ const DEATH: i32 = 10_000;
 
 pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
     let mut failures = Vec::new();
-    let proc = open_proc()?;
-    match &record.init {
-        Some(_) => failures.extend(end(record, &proc).err()),
-        None => failures.extend(end_draft(record, &proc).err()),
+    match status::cgroup(record) {
+        Ok(cgroup) => {
+            let ended = match &record.init {
+                Some(init) => end(init, &cgroup, dir),
+                None => end_draft(&cgroup),
+            };
+            failures.extend(ended.err());
+            failures.extend(cgroup.remove().err());
+        }
+        Err(error) => failures.push(error),
     }
-    failures.extend(status::cgroup(record).and_then(|cgroup| cgroup.remove()).err());
     failures.extend(host_mounts::remove(record).err());
     match fd::unlinkat(dir, crate::start::SOCKET, 0) {
         Ok(()) | Err(Errno::ENOENT) => {}
@@ -55,10 +60,8 @@ pub(crate) fn together(mut failures: Vec<Error>) -> Result<()> {
     }
 }
 
-fn end(record: &Record, proc: &Procfs) -> Result<()> {
-    let Some(init) = &record.init else { return Ok(()) };
-    let cgroup = status::cgroup(record)?;
-    let pidfd = identity::alive(proc, init)?;
+fn end(init: &Process, cgroup: &Handle, dir: BorrowedFd<'_>) -> Result<()> {
+    let pidfd = identity::alive(dir, init)?;
     if let Some(pidfd) = &pidfd {
         match process::signal(pidfd, libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -80,8 +83,9 @@ fn end(record: &Record, proc: &Procfs) -> Result<()> {
 
 /// A `create` that was interrupted: its init ends by itself when wharf is gone, unless it waits for a hook. Nothing else
 /// in that cgroup is known to be ours: the record was written before the cgroup was looked at.
-fn end_draft(record: &Record, proc: &Procfs) -> Result<()> {
-    for pid in status::cgroup(record)?.processes()? {
+fn end_draft(cgroup: &Handle) -> Result<()> {
+    let proc = open_proc()?;
+    for pid in cgroup.processes()? {
         let mut target = [0; 64];
         let Ok(pidfd) = process::pidfd(pid) else { continue };
         let name = std::ffi::CString::new(format!("{pid}")).unwrap_or_default();

@@ -1,16 +1,17 @@
 //! Signals for the payload, or for every process of the container.
 
-use crate::{draft::open_proc, identity, launch::Private, status};
+use crate::{identity, launch::Private, status};
+use std::os::fd::BorrowedFd;
 use wharf_core::{Error, Kind, Record, Result};
 use wharf_sys::{Errno, libc, process};
 
-pub(crate) fn kill(record: &Record, signal: i32, all: bool) -> Result<()> {
+pub(crate) fn kill(record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
     let id = &record.id;
     let gone = || Error::new(Kind::NotRunning, format!("kill container {id}: container not running"));
     let init = record.init.as_ref().ok_or_else(gone)?;
     let own_pids = Private::of(record).own_pids;
     let has_cgroup = !record.cgroup.payload.is_empty();
-    let Some(pidfd) = identity::alive(&open_proc()?, init)? else {
+    let Some(pidfd) = identity::alive(dir, init)? else {
         // Without a pid namespace of its own others may have outlived the first process.
         if all && has_cgroup && !own_pids {
             let cgroup = status::cgroup(record)?;
@@ -37,9 +38,8 @@ pub(crate) fn kill(record: &Record, signal: i32, all: bool) -> Result<()> {
     }
     if signal == libc::SIGKILL && has_cgroup {
         // A process that cgroup v1 has frozen does not die before it is thawed.
-        let cgroup = status::cgroup(record)?;
-        if cgroup.is_frozen()? {
-            cgroup.thaw()?;
+        if wharf_cgroup::must_thaw_to_kill(&record.cgroup)? {
+            status::cgroup(record)?.thaw()?;
         }
     }
     Ok(())

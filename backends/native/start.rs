@@ -5,14 +5,13 @@
 //! and whether somebody still listens behind it can be asked without a word: so `created` and `running` are told apart
 //! by the kernel.
 
-use crate::draft::open_proc;
 use crate::launch::{Attached, Late, Private};
 use crate::listener::{self, Agent, Kept, Loading};
-use crate::{hooks, identity};
+use crate::{hooks, identity, status};
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use wharf_core::{Error, Kind, Record, Result, Status, Warnings};
+use wharf_core::{ContainerId, Error, Kind, Record, Result, Status, Verb, Warnings, allowed};
 use wharf_foreground::Relay;
 use wharf_steps::Failure;
 use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
@@ -45,6 +44,12 @@ pub(crate) fn is_waiting(dir: BorrowedFd<'_>) -> Result<bool> {
         }
     };
     look().map_err(|errno| Error::system("look for a waiting init", errno as i32))
+}
+
+/// One that stands still would never answer. What else is in the way is known when nobody answers.
+pub(crate) fn may_start(record: &Record) -> Result<()> {
+    let frozen = record.init.is_some() && wharf_cgroup::is_frozen(&record.cgroup)?;
+    if frozen { allowed(&ContainerId::new(&record.id)?, Status::Paused, Verb::Start) } else { Ok(()) }
 }
 
 /// The terminal of a payload of this process goes to `terminal`.
@@ -106,25 +111,36 @@ fn doing(record: &Record, errno: Errno) -> Error {
 fn speak(record: &Record, dir: BorrowedFd<'_>, agent: Option<Agent>) -> Result<Option<Failure>> {
     let send = || {
         let (ours, theirs) = socket::pair()?;
-        let to = socket::datagram()?;
-        inside(dir, || socket::connect(&to, SOCKET))?;
-        socket::send(&to, &[VERSION], Some(&theirs))?;
+        let from = socket::datagram()?;
+        let say = || socket::send_to(&from, SOCKET, &[VERSION], Some(&theirs));
+        if record.poststart.is_empty() {
+            // Nobody after this cares where we are.
+            mount::fchdir(dir)?;
+            say()?;
+        } else {
+            inside(dir, say)?;
+        }
+        // Nobody waits for its end, and ours is near.
+        std::mem::forget(from);
         Ok(ours)
     };
     let ours: OwnedFd = match send() {
         Err(Errno::ECONNREFUSED | Errno::ENOENT) => {
+            allowed(&ContainerId::new(&record.id)?, status::status(record, dir)?, Verb::Start)?;
             let text = format!("start container {}: container not running", record.id);
             return Err(Error::new(Kind::NotRunning, text).because("its init has ended"));
         }
         other => other.map_err(|errno| doing(record, errno))?,
     };
-    answer(&ours, agent, record)
+    let answered = answer(&ours, agent, record)?;
+    std::mem::forget(ours);
+    Ok(answered)
 }
 
 /// `None` when the other side ended without a word: it is the payload now.
 fn answer(socket: &OwnedFd, agent: Option<Agent>, record: &Record) -> Result<Option<Failure>> {
     let Some(init) = &record.init else { return Err(doing(record, Errno::ECHILD)) };
-    let open = || identity::alive(&open_proc()?, init);
+    let open = || identity::alive(None, init);
     let loading = Loading { pid: init.pid, record, status: Status::Created, open: &open };
     let mut message = [0; Failure::MAX];
     match listener::last_message(socket, &mut message, agent.as_ref(), &loading)? {

@@ -1,6 +1,6 @@
 //! What a container is doing, asked of the kernel.
 
-use crate::{draft::open_proc, identity, start};
+use crate::{identity, start};
 use std::os::fd::BorrowedFd;
 use wharf_cgroup::{Handle, Layout};
 use wharf_core::{Error, Record, Result, Status};
@@ -13,13 +13,15 @@ pub(crate) fn cgroup(record: &Record) -> Result<Handle> {
 
 pub(crate) fn status(record: &Record, dir: BorrowedFd<'_>) -> Result<Status> {
     let Some(init) = &record.init else { return Ok(Status::Stopped) };
-    if identity::alive(&open_proc()?, init)?.is_none() {
+    // Whoever answers at the socket in our own directory is the waiting init, and alive.
+    let waiting = start::is_waiting(dir)?;
+    if !waiting && identity::alive(dir, init)?.is_none() {
         return Ok(Status::Stopped);
     }
-    if cgroup(record)?.is_frozen()? {
+    if wharf_cgroup::is_frozen(&record.cgroup)? {
         return Ok(Status::Paused);
     }
-    Ok(if start::is_waiting(dir)? { Status::Created } else { Status::Running })
+    Ok(if waiting { Status::Created } else { Status::Running })
 }
 
 pub(crate) fn processes(record: &Record) -> Result<Vec<i32>> {

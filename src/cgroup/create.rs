@@ -80,7 +80,7 @@ impl Wanted {
         if !hierarchy.freezes() {
             return Ok(());
         }
-        let file = if hierarchy.v2 { "cgroup.freeze" } else { "freezer.state" };
+        let file = hierarchy.freezer_file();
         match base.read_value(&layout.below_base(index, path, file)).as_deref() {
             Ok("0" | "THAWED") | Err(_) => Ok(()),
             Ok(state) => refuse(format!("it exists and is frozen ({file} is {state})")),
@@ -238,6 +238,7 @@ impl<'a> Cgroup<'a> {
         let mut paths = self.wanted.record(&made);
         if self.wanted.layout.freezer().is_some_and(|main| self.left_out[main]) {
             paths.freezer.clear();
+            paths.freezer_file.clear();
         }
         if self.left_out.iter().all(|out| *out) { CgroupPaths::default() } else { paths }
     }

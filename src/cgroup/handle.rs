@@ -4,7 +4,7 @@ use crate::layout::Layout;
 use std::time::{Duration, Instant};
 use wharf_core::{CgroupPaths, Error, Kind, Result};
 use wharf_sys::Errno;
-use wharf_sys::cgroup_fs::{Dir, kill};
+use wharf_sys::cgroup_fs::{self, Dir, kill};
 
 const SIGKILL: i32 = 9;
 /// How long processes may take to freeze.
@@ -154,10 +154,9 @@ impl Handle {
         if !self.layout.hierarchies[hierarchy].freezes() {
             return Ok(false);
         }
-        let v2 = self.layout.hierarchies[hierarchy].v2;
-        let file = if v2 { "cgroup.freeze" } else { "freezer.state" };
+        let file = self.layout.hierarchies[hierarchy].freezer_file();
         match base.read_value(&self.layout.below_base(hierarchy, path, file)) {
-            Ok(state) => Ok(state != "0" && state != "THAWED"),
+            Ok(state) => Ok(is_frozen_state(&state)),
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(false),
             Err(errno) => Err(system(&format!("read {file} of"), &self.layout, hierarchy, path, errno)),
         }
@@ -328,6 +327,28 @@ impl Handle {
             }),
         }
     }
+}
+
+/// What the file that freezes says, in either version.
+fn is_frozen_state(state: &str) -> bool {
+    state != "0" && state != "THAWED"
+}
+
+/// The same as [`Handle::is_frozen`], by the one file that the record names: no other is looked for.
+pub fn is_frozen(paths: &CgroupPaths) -> Result<bool> {
+    if paths.freezer_file.is_empty() {
+        return if paths.payload.is_empty() { Ok(false) } else { Handle::open(Layout::mounted()?, paths)?.is_frozen() };
+    }
+    match cgroup_fs::read_host_value(&paths.freezer_file) {
+        Ok(state) => Ok(is_frozen_state(&state)),
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(false),
+        Err(errno) => Err(Error::system(format!("read {}", paths.freezer_file), errno as i32)),
+    }
+}
+
+/// Whether a frozen process of this container must be thawed to die: cgroup v1 alone wants it.
+pub fn must_thaw_to_kill(paths: &CgroupPaths) -> Result<bool> {
+    if paths.freezer_file.ends_with("/cgroup.freeze") { Ok(false) } else { is_frozen(paths) }
 }
 
 /// rmdir of a cgroup and of all below it, repeated while the last of its processes is on its way out.

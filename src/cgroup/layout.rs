@@ -38,6 +38,11 @@ impl Hierarchy {
         words.join(",")
     }
 
+    /// The control file that freezes, and says whether something is frozen.
+    pub(crate) fn freezer_file(&self) -> &'static str {
+        if self.v2 { "cgroup.freeze" } else { "freezer.state" }
+    }
+
     /// Whether processes can be frozen there.
     pub(crate) fn freezes(&self) -> bool {
         self.v2 || self.controllers.iter().any(|controller| controller == "freezer")

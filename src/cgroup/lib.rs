@@ -23,7 +23,7 @@ mod update;
 mod wanted;
 
 pub use create::Cgroup;
-pub use handle::Handle;
+pub use handle::{Handle, is_frozen, must_thaw_to_kill};
 pub use join::Joint;
 pub use layout::{Hierarchy, Layout, Version};
 pub use oom::OomWatch;

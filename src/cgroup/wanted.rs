@@ -132,7 +132,14 @@ impl Wanted {
                 made: made[index],
             })
             .collect();
-        CgroupPaths { seen: path.clone(), payload: path.clone(), freezer: path.clone(), made: levels, apart }
+        let hierarchy = &self.layout.hierarchies[main];
+        let freezer_file = if hierarchy.freezes() {
+            format!("{}{path}/{}", hierarchy.mount_point, hierarchy.freezer_file())
+        } else {
+            String::new()
+        };
+        let [seen, payload, freezer] = [path.clone(), path.clone(), path.clone()];
+        CgroupPaths { seen, payload, freezer, freezer_file, made: levels, apart }
     }
 
     /// Whether anything was asked of a hierarchy.

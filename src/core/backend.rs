@@ -10,7 +10,7 @@
 
 use crate::{
     Bundle, CgroupPaths, ContainerId, Error, Exec, Joined, Kind, Process, Record, Remark, Result, Statistics, Status,
-    Terminal,
+    Terminal, Verb, allowed,
 };
 use oci_spec::runtime::LinuxResources;
 use std::os::fd::BorrowedFd;
@@ -102,6 +102,11 @@ pub trait Backend {
     /// The status and the pid that engines see, for `state` and `list`. A backend whose records hold no pid asks.
     fn state(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<(Status, i32)> {
         Ok((self.status(record, dir)?, record.engine_pid))
+    }
+
+    /// Whether `start` may be asked for now. A backend whose `start` finds out by itself need not look twice.
+    fn may_start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
+        allowed(&ContainerId::new(&record.id)?, self.status(record, dir)?, Verb::Start)
     }
 
     /// Lets the waiting payload run; returns when it has been executed, and its poststart hooks have run.

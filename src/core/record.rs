@@ -81,6 +81,9 @@ pub struct CgroupPaths {
     pub payload: String,
     /// Which one freezes all of it.
     pub freezer: String,
+    /// The file that says whether it is frozen, on the host. Records of before have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub freezer_file: String,
     /// How many levels, counted from the leaf, were made by us and are ours to remove.
     pub made: u32,
     /// The hierarchies of cgroup v1 where path or levels differ from `payload` and `made`.

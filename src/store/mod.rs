@@ -38,6 +38,11 @@ pub(crate) fn exists(id: &ContainerId) -> Error {
 }
 
 impl Store {
+    /// For a process that ends now: its end closes it.
+    pub(crate) fn leave_open(self) {
+        std::mem::forget(self.dir);
+    }
+
     /// None when the directory does not exist: then no container does.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         match dir::open(path) {

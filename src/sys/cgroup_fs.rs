@@ -198,6 +198,14 @@ pub fn read_pieces(path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&fd::read_to_end(&file, 64 << 20)?).into_owned())
 }
 
+/// A control file by its absolute path on the host, which holds no links: one read is all of it.
+pub fn read_host_value(path: &str) -> Result<String> {
+    let file = fd::openat2(CWD, &c_string(path)?, libc::O_RDONLY, 0, resolve::NO_SYMLINKS | resolve::NO_MAGICLINKS)?;
+    let mut buffer = [0; 64];
+    let length = read(&file, &mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned())
+}
+
 /// Whether the cgroup v2 hierarchy alone is mounted on `path` (statfs(2)).
 pub fn is_v2(path: &str) -> Result<bool> {
     let path = c_string(path)?;

@@ -111,17 +111,31 @@ struct Control([u8; 32]);
 
 /// Sends one message, with a descriptor where one is given. Never raises SIGPIPE.
 pub fn send(socket: impl AsFd, data: &[u8], pass: Option<&OwnedFd>) -> Result<()> {
-    send_part(socket, data, pass).map(drop)
+    send_message(socket, None, data, pass).map(drop)
 }
 
 /// The same on a stream, which may take less than all: how much it took.
 pub fn send_part(socket: impl AsFd, data: &[u8], pass: Option<&OwnedFd>) -> Result<usize> {
+    send_message(socket, None, data, pass)
+}
+
+/// [`send`] to a name, by a socket that is not connected; `ECONNREFUSED` means that nobody holds that one open any more.
+pub fn send_to(socket: impl AsFd, path: &CStr, data: &[u8], pass: Option<&OwnedFd>) -> Result<()> {
+    send_message(socket, Some(path), data, pass).map(drop)
+}
+
+fn send_message(socket: impl AsFd, to: Option<&CStr>, data: &[u8], pass: Option<&OwnedFd>) -> Result<usize> {
+    let mut to = to.map(address).transpose()?;
     let mut vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     let mut control = Control([0; 32]);
     // SAFETY: msghdr is plain data for which zero is valid.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut vector;
     message.msg_iovlen = 1;
+    if let Some((address, length)) = &mut to {
+        message.msg_name = std::ptr::from_mut(address).cast();
+        message.msg_namelen = *length;
+    }
     if let Some(fd) = pass {
         message.msg_control = (&raw mut control).cast();
         // SAFETY: control holds CMSG_SPACE of one descriptor, so the first header and its data lie inside it.

@@ -14,5 +14,7 @@ pub(super) fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Res
             allowed(id, status, Verb::Kill)?;
         }
     }
-    found.backend.kill(&found.record, found.entry.dir(), signal, all)
+    found.backend.kill(&found.record, found.entry.dir(), signal, all)?;
+    found.leave_open();
+    Ok(())
 }

@@ -100,8 +100,15 @@ impl Found {
     fn await_ready(self) -> Result<()> {
         let Found { store, entry, record, backend } = self;
         // The lock is the open directory's, and goes with it.
-        drop((store, entry));
+        drop(entry);
+        store.leave_open();
         backend.await_ready(&record)
+    }
+
+    /// For a verb that ends with it: the process's own end closes what is open, without a call for each.
+    fn leave_open(self) {
+        self.store.leave_open();
+        std::mem::forget(self.entry);
     }
 
     fn status_under_lock(&self) -> Result<Status> {

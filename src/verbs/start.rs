@@ -18,7 +18,7 @@ pub(super) fn start(root: &Path, id: &ContainerId, log: &Log) -> Result<()> {
             Found::read(seen.store, seen.entry, id)?
         }
     };
-    allowed(id, found.status_under_lock()?, Verb::Start)?;
+    found.backend.may_start(&found.record, found.entry.dir())?;
     let warnings = found.backend.start(&found.record, found.entry.dir())?;
     warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
     found.await_ready()

@@ -9,5 +9,7 @@ pub(super) fn state(root: &Path, id: &ContainerId) -> Result<()> {
     let found = Found::look(root, id)?;
     let (status, pid) = found.state()?;
     let owner = report::owner(found.record.owner);
-    report::print(&report::state(&Row::new(found.record, Some(status), pid, owner))?)
+    report::print(&report::state(&Row::new(found.record.clone(), Some(status), pid, owner))?)?;
+    found.leave_open();
+    Ok(())
 }

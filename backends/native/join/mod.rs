@@ -50,7 +50,7 @@ pub(crate) fn exec(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result
 
 /// Whatever has failed: that the container ended in the meantime is the reason, and engines know the words for it.
 fn explained(record: &Record, asked: &Exec, error: Error) -> Error {
-    if let Some(gone) = freeze::gone(record, "exec in") {
+    if let Some(gone) = freeze::gone(record, None, "exec in") {
         return gone;
     }
     match &asked.process {
@@ -64,14 +64,14 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let id = ContainerId::new(&record.id)?;
     let proc = open_proc()?;
     let init = match &record.init {
-        Some(init) => identity::alive(&proc, init)?.map(|pidfd| (init.pid, pidfd)),
+        Some(init) => identity::alive(dir, init)?.map(|pidfd| (init.pid, pidfd)),
         None => None,
     };
     let Some((init, pidfd)) = init else {
         return Err(freeze::not_running(record, "exec in"));
     };
     let cgroup = status::cgroup(record)?;
-    if !asked.ignore_paused && cgroup.is_frozen()? {
+    if !asked.ignore_paused && wharf_cgroup::is_frozen(&record.cgroup)? {
         allowed(&id, Status::Paused, Verb::Exec)?;
     }
     let listen = activation::listen()?;

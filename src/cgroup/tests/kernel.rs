@@ -46,6 +46,7 @@ impl Place {
             seen: self.path.clone(),
             payload: self.path.clone(),
             freezer: self.path.clone(),
+            freezer_file: String::new(),
             made: self.levels,
             apart: Vec::new(),
         }
@@ -149,7 +150,9 @@ fn limits_are_in_the_files_before_any_process() {
         assert_eq!(read(&wanted, controller, file), value, "{file}");
     }
     assert_eq!(cgroup.paths().payload, place.path);
-    assert_eq!(cgroup.paths(), place.record());
+    let paths = cgroup.paths();
+    assert!(Path::new(&paths.freezer_file).exists(), "{paths:?}");
+    assert_eq!(CgroupPaths { freezer_file: String::new(), ..paths }, place.record());
     finish(&cgroup, []);
 }
 
