@@ -8,7 +8,7 @@
 //! | environment | meaning |
 //! |---|---|
 //! | `WHARF_E2E_FULL=1` | shows of each row that it fails where the property is not set |
-//! | `WHARF_E2E_SUPPORT_TABLE=FILE` | writes docs/support.md, the counts of the installed peers too |
+//! | `WHARF_E2E_SUPPORT_TABLE=FILE` | writes docs/support.md; without `WHARF_E2E_PEERS=no` with the counts of the installed peers |
 
 mod hooks;
 mod mounts;

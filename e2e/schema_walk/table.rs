@@ -43,7 +43,11 @@ pub(super) fn record(host: &Host, section: &str, rows: &[Row], results: &[(&'sta
     let Some(path) = std::env::var_os("WHARF_E2E_SUPPORT_TABLE") else { return Ok(()) };
     let mut table = TABLE.get_or_init(Mutex::default).lock().expect("the table");
     table.sections.push((section.to_owned(), results.to_vec()));
-    for backend in ["crun", "runc"] {
+    let peers: &[&str] = match std::env::var("WHARF_E2E_PEERS").as_deref() {
+        Ok("no") => &[],
+        _ => &["crun", "runc"],
+    };
+    for backend in peers {
         let Some(version) = version(backend) else { continue };
         let other = host.handing_on_to(backend)?;
         let counts = table.peers.entry(format!("{backend} {version}")).or_default();
