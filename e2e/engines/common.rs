@@ -38,11 +38,9 @@ impl Daemon {
 
     /// Waits for its first answer.
     pub(crate) fn wait_for(&self, name: &str, mut answers: impl FnMut() -> Result<bool, Stop>) -> Outcome {
-        let ended = format!("/proc/{}/stat", self.0.pid());
         wait_until(name, || {
-            let text = std::fs::read_to_string(&ended).unwrap_or_default();
             ensure!(
-                !text.contains(") Z "),
+                !self.has_ended(),
                 "{name} has ended: {}",
                 self.0.stderr_so_far().lines().last().unwrap_or_default()
             );
@@ -50,9 +48,16 @@ impl Daemon {
         })
     }
 
+    fn has_ended(&self) -> bool {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.0.pid()));
+        text.is_ok_and(|text| text.contains(") Z "))
+    }
+
     /// Ends it by this signal and waits for its end.
     pub(crate) fn end(self, by: Signal) -> Outcome {
         signal(self.0.pid(), by)?;
+        // A time limit from now on: the one of a call counts from its start, and daemons live long.
+        wait_until("the daemon's end", || Ok(self.has_ended()))?;
         self.0.finish().map(drop)
     }
 }
