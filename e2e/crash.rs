@@ -37,6 +37,7 @@ pub(crate) fn trials() -> Feature {
         .trial("delete of a stopped container is killed after each system call", |host| {
             every(host, Moment::DeleteStopped)
         })
+        .trial("exec is killed after each system call, and its process ends with it", |host| every(host, Moment::Exec))
         .trial("start is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::Start)
         })
@@ -51,6 +52,7 @@ enum Moment {
     DeleteCreated,
     DeleteRunning,
     DeleteStopped,
+    Exec,
 }
 
 /// How a traced call ended.
@@ -120,7 +122,7 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
         return traced(host, runtime, &[&create[..1], &to, &create[1..]].concat(), k);
     }
     plain(host, runtime, &create)?;
-    if matches!(moment, Moment::DeleteRunning | Moment::DeleteStopped) {
+    if matches!(moment, Moment::DeleteRunning | Moment::DeleteStopped | Moment::Exec) {
         plain(host, runtime, &["start", bundle.id()])?;
     }
     if moment == Moment::DeleteStopped {
@@ -134,8 +136,27 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
     }
     match moment {
         Moment::Start => traced(host, runtime, &["start", bundle.id()], k),
+        Moment::Exec => {
+            let traced = traced(host, runtime, &["exec", bundle.id(), "/bin/attacker", "say", "here"], k)?;
+            alone(host, runtime, bundle)?;
+            Ok(traced)
+        }
         Moment::DeleteStopped => traced(host, runtime, &["delete", bundle.id()], k),
         _ => traced(host, runtime, &["delete", "--force", bundle.id()], k),
+    }
+}
+
+/// Waits until the container has no process but its own: one that joined it has ended with the runtime, or by itself.
+fn alone(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Outcome {
+    let begun = Instant::now();
+    loop {
+        reap();
+        let listed = plain(host, runtime, &["ps", "--format", "json", bundle.id()])?;
+        if listed.matches(',').count() == 0 {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(5), "more than one process lives on: {}", listed.trim());
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -16,7 +16,11 @@ mod domainname;
 mod engines;
 mod events;
 mod exec;
+mod exec_cgroup;
 mod exec_failures;
+mod exec_foreground;
+mod exec_namespaces;
+mod exec_parallel;
 mod exec_terminal;
 mod exit_codes;
 mod foreground;
@@ -126,6 +130,10 @@ fn main() -> std::process::ExitCode {
         log_format::trials(),
         exec::trials(),
         exec_terminal::trials(),
+        exec_namespaces::trials(),
+        exec_cgroup::trials(),
+        exec_foreground::trials(),
+        exec_parallel::trials(),
         exec_failures::trials(),
         stale_state::trials(),
         parallel::trials(),

@@ -1,5 +1,6 @@
 //! Pauses a container and lets it go on.
 
+use crate::draft::open_proc;
 use crate::{identity, status};
 use std::os::fd::BorrowedFd;
 use wharf_core::{Error, Kind, Record, Result};
@@ -16,7 +17,10 @@ pub(crate) fn resume(record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
 pub(crate) fn gone<'a>(record: &Record, dir: impl Into<Option<BorrowedFd<'a>>>, doing: &str) -> Option<Error> {
     let ended = match &record.init {
         None => true,
-        Some(init) => identity::alive(dir, init).ok()?.is_none(),
+        Some(init) => {
+            let exiting = || open_proc().is_ok_and(|proc| proc.is_exiting(init.pid).unwrap_or(true));
+            identity::alive(dir, init).ok()?.is_none() || exiting()
+        }
     };
     ended.then(|| not_running(record, doing))
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use wharf_core::{Error, Result};
-use wharf_plan::Rlimit;
+use wharf_plan::{Cpus, Rlimit};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{Errno, process};
 
@@ -12,6 +12,13 @@ pub(crate) fn oom_score_adj(proc: &Procfs, pid: i32, adjustment: i32) -> Result<
     proc.write(&path, adjustment.to_string().as_bytes()).map_err(|errno| {
         Error::system(format!("set oom_score_adj to {adjustment}"), errno as i32).at("process/oomScoreAdj")
     })
+}
+
+/// The CPUs of the process `pid`, 0 for ourselves.
+pub(crate) fn affinity(pid: i32, cpus: Option<&Cpus>) -> Result<()> {
+    let Some(cpus) = cpus else { return Ok(()) };
+    process::set_affinity(pid, &cpus.mask)
+        .map_err(|errno| Error::system(format!("run on CPUs {}", cpus.text), errno as i32).at(cpus.pointer))
 }
 
 pub(crate) fn rlimits(pid: i32, limits: &[Rlimit]) -> Result<()> {

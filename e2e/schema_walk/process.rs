@@ -139,8 +139,16 @@ pub(super) fn rows() -> Vec<Row> {
                 }),
         );
     }
-    for property in ["process/execCPUAffinity/initial", "process/execCPUAffinity/final"] {
-        rows.push(Row::new(property).set("/process/execCPUAffinity", json!({ "initial": "0", "final": "0" })));
+    for (property, name) in [("process/execCPUAffinity/initial", "initial"), ("process/execCPUAffinity/final", "final")]
+    {
+        rows.push(Row::new(property).payload(&["sleep"]).set("/process/execCPUAffinity", json!({ name: "0" })).look(
+            |host, bundle| {
+                let container = host.start(bundle)?;
+                let [joined] = container.exec_lines(&[], &["report"])?;
+                container.delete_force()?;
+                equal(joined.text("/affinity"), "0")
+            },
+        ));
     }
     rows.extend(schedulers());
     rows

@@ -35,7 +35,7 @@ pub(crate) enum Action {
     Ps { id: ContainerId, format: ListFormat, options: Vec<OsString> },
     Events { id: ContainerId, interval: Option<Duration> },
     Update { id: ContainerId, from: Resources },
-    Exec { id: ContainerId, exec: Exec },
+    Exec { id: ContainerId, exec: Box<Exec> },
     Run { create: Create, detach: bool, keep: bool },
     List { format: ListFormat, quiet: bool },
     Spec { bundle: PathBuf, rootless: bool },

@@ -115,7 +115,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
             all: words.get_flag("all"),
         },
         "delete" => Action::Delete { id: id(words)?, force: words.get_flag("force") },
-        "exec" => Action::Exec { id: id(words)?, exec: exec(words)? },
+        "exec" => Action::Exec { id: id(words)?, exec: Box::new(exec(words)?) },
         "pause" => Action::Pause { id: id(words)? },
         "resume" => Action::Resume { id: id(words)? },
         "ps" => Action::Ps { id: id(words)?, format: format(words), options: rest(words, "ps-options") },

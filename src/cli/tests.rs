@@ -173,7 +173,7 @@ fn options_of_exec_end_where_its_command_begins() {
             detach: true,
             ..Exec::default()
         };
-        assert_eq!(exec, expected, "{line}");
+        assert_eq!(*exec, expected, "{line}");
     }
 }
 
@@ -190,7 +190,7 @@ fn engines_hand_a_process_file_to_exec() {
         detach: true,
         ..Exec::default()
     };
-    assert_eq!(exec, expected);
+    assert_eq!(*exec, expected);
     let line = "exec -p /p --cwd / --apparmor a --process-label l --no-new-privs --preserve-fds 2 --ignore-paused \
                 --cgroup cpu:/a --cgroup memory:b --tty --no-subreaper c";
     let Action::Exec { exec, .. } = request(line).action else { panic!("{line}") };

@@ -1,6 +1,7 @@
 //! Turns a spec into a plan, and performs nothing: every judgment about a container is made here.
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod builder;
 mod capabilities;
 mod describe;
@@ -22,6 +23,7 @@ pub mod seccomp;
 mod sysctl;
 mod terminal;
 
+pub use affinity::{Affinity, Cpus, judge as affinity};
 pub use builder::{Builder, Plan};
 pub use describe::{command, hook};
 pub use environment::NOTIFY_DIRECTORY;

@@ -1,6 +1,8 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
-use crate::{Builder, Facts, Note, capabilities, environment, mounts, required, rlimits, schedule, seccomp, terminal};
+use crate::{
+    Builder, Facts, Note, affinity, capabilities, environment, mounts, required, rlimits, schedule, seccomp, terminal,
+};
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use std::borrow::Cow;
 use wharf_core::{Error, Remark, Result, annotations};
@@ -38,6 +40,7 @@ pub(crate) fn early(process: &Process, plan: &mut Builder) -> Result<()> {
         }
     }
     rlimits::judge(process)?;
+    affinity::judge(process)?;
     for (index, variable) in process.env().iter().flatten().enumerate() {
         if !variable.contains('=') || variable.starts_with('=') {
             return Err(Error::invalid(format!("environment variable {:?}", shortened(variable)))

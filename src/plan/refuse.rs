@@ -41,7 +41,6 @@ const REFUSED_OF_PROCESS: &[Refusal<Process>] = &[
     Refusal { pointer: "process/commandLine", why: PLATFORM, asks: |process| is_set(process.command_line()) },
     Refusal { pointer: "process/user/username", why: PLATFORM, asks: |process| is_set(process.user().username()) },
     Refusal { pointer: "process/selinuxLabel", why: YET, asks: |process| is_set(process.selinux_label()) },
-    Refusal { pointer: "process/execCPUAffinity", why: YET, asks: |process| process.exec_cpu_affinity().is_some() },
 ];
 
 fn process(spec: &Spec, asks: impl Fn(&Process) -> bool) -> bool {

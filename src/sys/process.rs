@@ -181,6 +181,22 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
         .map(drop)
 }
 
+/// sched_setaffinity(2) of the process `pid`, 0 for ourselves: bit n of `mask` is CPU n, little endian.
+pub fn set_affinity(pid: i32, mask: &[u8]) -> Result<()> {
+    // SAFETY: pointer and length belong together.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, mask.len(), mask.as_ptr()) }).map(drop)
+}
+
+/// Whether `pid` is a child of ours that has not been waited for (waitid(2)).
+pub fn is_child(pid: i32) -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: no siginfo and no rusage are asked for.
+    let result = unsafe {
+        libc::syscall(libc::SYS_waitid, libc::P_PID, pid, std::ptr::null::<u8>(), flags, std::ptr::null::<u8>())
+    };
+    check(result).is_ok()
+}
+
 /// personality(2).
 pub fn set_personality(persona: u64) -> Result<()> {
     // SAFETY: plain integers.

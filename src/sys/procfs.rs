@@ -61,7 +61,17 @@ impl Procfs {
         let path = CString::new(format!("{pid}/stat")).map_err(|_| Errno::EINVAL)?;
         let mut buffer = [0; 1024];
         let length = fd::read(self.open_file(&path, libc::O_RDONLY)?, &mut buffer)?;
-        start_time(&buffer[..length]).ok_or(Errno::EIO)
+        field(&buffer[..length], 22).ok_or(Errno::EIO)
+    }
+
+    /// Whether a process is on its way out (`PF_EXITING` in field 9 of `PID/stat`): the first one of a pid namespace may
+    /// be so for long, as it waits for all others, and nobody is born there any more.
+    pub fn is_exiting(&self, pid: i32) -> Result<bool> {
+        const EXITING: u64 = 0x4;
+        let path = CString::new(format!("{pid}/stat")).map_err(|_| Errno::EINVAL)?;
+        let mut buffer = [0; 1024];
+        let length = fd::read(self.open_file(&path, libc::O_RDONLY)?, &mut buffer)?;
+        Ok(field(&buffer[..length], 9).ok_or(Errno::EIO)? & EXITING != 0)
     }
 
     /// The kernel's name for this boot.
@@ -72,13 +82,14 @@ impl Procfs {
     }
 }
 
-/// The command may hold spaces and parentheses, so fields are counted from the last parenthesis on.
-fn start_time(stat: &[u8]) -> Option<u64> {
+/// A number of `PID/stat` behind the command, by its place in proc_pid_stat(5). The command, field 2, may hold spaces and
+/// parentheses, so fields are counted from the last parenthesis on.
+fn field(stat: &[u8], number: usize) -> Option<u64> {
     let text = std::str::from_utf8(stat).ok().or_else(|| {
         let from = stat.iter().rposition(|byte| *byte == b')')?;
         std::str::from_utf8(&stat[from..]).ok()
     })?;
-    text[text.rfind(')')? + 1..].split_ascii_whitespace().nth(19)?.parse().ok()
+    text[text.rfind(')')? + 1..].split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -88,8 +99,9 @@ mod tests {
     #[test]
     fn the_start_time_is_found_behind_a_hostile_name() {
         let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-        assert_eq!(start_time(format!("7 (a b) 1 (c) {tail}").as_bytes()), Some(4242));
-        assert_eq!(start_time(b"7 ("), None);
+        let stat = format!("7 (a b) 1 (c) {tail}");
+        assert_eq!((field(stat.as_bytes(), 22), field(stat.as_bytes(), 9)), (Some(4242), Some(6)));
+        assert_eq!(field(b"7 (", 22), None);
     }
 
     #[test]

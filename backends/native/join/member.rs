@@ -11,6 +11,9 @@ use wharf_steps::{BORN, Failure, Phase};
 use wharf_sys::process::Ended;
 use wharf_sys::{Errno, libc, process, socket};
 
+/// How long a container that is being killed may take to end, in milliseconds.
+const GRACE: i32 = 200;
+
 /// A process that is in the container, or on its way there. Dropped before its release, it ends.
 pub(super) struct Member {
     pid: i32,
@@ -77,9 +80,13 @@ impl Member {
             let length = self.receive(&mut message)?;
             match message[..length] {
                 [phase] if phase == Phase::Ready as u8 => ready = true,
-                [BORN, a, b, c, d] => {
-                    self.elder = Some(self.pid);
-                    self.pid = i32::from_le_bytes([a, b, c, d]);
+                [BORN, a, b, c, d] if !born => {
+                    let pid = i32::from_le_bytes([a, b, c, d]);
+                    // The word comes from a socket that a process in the container holds.
+                    if !process::is_child(pid) {
+                        return Err(self.failure(&message[..length]));
+                    }
+                    self.elder = Some(std::mem::replace(&mut self.pid, pid));
                     born = true;
                 }
                 ref other => return Err(self.failure(other)),
@@ -100,12 +107,24 @@ impl Member {
         if let Some(failure) = Failure::read(message) {
             return birth::explain(&failure).unwrap_or_else(|| self.plan.explain(&failure));
         }
-        let why = match self.end() {
+        let ended = self.end();
+        if ended == Some(Ended::Signaled(libc::SIGKILL)) {
+            // Most often everything in the container is being killed, and its first process may be the last to go.
+            self.await_init();
+        }
+        let why = match ended {
             Some(Ended::Signaled(signal)) => format!("it was killed by signal {signal}"),
             Some(Ended::Exited(code)) => format!("it exited with {code}"),
             None => "it sent something unknown".to_owned(),
         };
         Error::new(Kind::System, format!("exec in container {}", self.record.id)).because(format!("the process: {why}"))
+    }
+
+    fn await_init(&self) {
+        let init = self.record.init.as_ref().and_then(|init| process::pidfd(init.pid).ok());
+        if let Some(init) = init {
+            let _ = process::readable(&init, GRACE);
+        }
     }
 
     /// Ends it and takes it away; none where that was done before.

@@ -38,7 +38,11 @@ use wharf_foreground::HostTerminal;
 use wharf_plan::{Facts, Listen};
 use wharf_steps::Slot;
 use wharf_sys::procfs::Procfs;
-use wharf_sys::{CWD, Errno, credentials, fd, libc, namespace, signal, socket};
+use wharf_sys::{CWD, Errno, credentials, fd, libc, namespace, process, signal, socket};
+
+/// How often a frozen container is looked at before it is taken for a paused one, and the milliseconds in between.
+const FREEZE_LOOKS: u32 = 5;
+const FREEZE_PAUSE: i32 = 20;
 
 /// Makes a process join the container; it waits for its release.
 pub(crate) fn exec(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Box<dyn Joined>> {
@@ -71,7 +75,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         return Err(freeze::not_running(record, "exec in"));
     };
     let cgroup = status::cgroup(record)?;
-    if !asked.ignore_paused && wharf_cgroup::is_frozen(&record.cgroup)? {
+    if !asked.ignore_paused && stays_frozen(record, &pidfd)? {
         allowed(&id, Status::Paused, Verb::Exec)?;
     }
     let listen = activation::listen()?;
@@ -96,6 +100,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     };
     let pidfd_socket =
         asked.pidfd_socket.as_ref().map(|path| Handover::connect(path, "send the process's pidfd to")).transpose()?;
+    let affinity = wharf_plan::affinity(&wanted)?;
     if !asked.detach {
         // From here on signals are for the process, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
@@ -116,6 +121,8 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     slots.put(Slot::PARENT, theirs.as_raw_fd());
     let written = written(&plan, &slots)?;
     let birth = Birth { new: 0, sealed: &sealed, plan: &written, parent: &theirs, kept: &slots.numbers, preserved };
+    // The process is born with ours.
+    limits::affinity(0, affinity.initial.as_ref())?;
     let own_cgroup = || own_cgroup(&proc, init);
     let pid = give(&birth, &mut joint, own_cgroup)?;
     let console = console.and_then(Console::into_ours);
@@ -129,6 +136,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     if let Some(adjustment) = wanted.oom_score_adj() {
         limits::oom_score_adj(&proc, member.pid(), adjustment)?;
     }
+    limits::affinity(member.pid(), affinity.last.as_ref())?;
     limits::rlimits(member.pid(), &rlimits)?;
     if let Some(socket) = pidfd_socket {
         // runc's word for a process that joined.
@@ -137,6 +145,17 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let master = console.as_ref().map(console::receive).transpose()?;
     member.terminal = host_terminal.zip(master);
     Ok(member)
+}
+
+/// Whether the container is paused. Signalling all of its processes freezes it too, for a moment, with another end.
+fn stays_frozen(record: &Record, init: &OwnedFd) -> Result<bool> {
+    for _ in 0..FREEZE_LOOKS {
+        // What has ended is told as such by what fails next.
+        if !wharf_cgroup::is_frozen(&record.cgroup)? || process::readable(init, FREEZE_PAUSE).unwrap_or(true) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn give(birth: &Birth<'_>, joint: &mut Joint<'_>, own_cgroup: impl Fn() -> Result<String>) -> Result<i32> {
