@@ -1,5 +1,6 @@
 //! Who the payload is, what it may do, and what is taken from it.
 
+use super::engine::well;
 use super::{Case, case};
 use std::fs;
 
@@ -127,6 +128,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 podman.sh(&["--group-add", "deck", "--group-add", "3000"], "id -G | tr ' ' '\\n' | sort -nu")?;
             Ok(groups.replace('\n', " "))
         }),
+        case("--group-add keep-groups: the caller's groups", "0 3333", |podman| {
+            let words = podman.words(&["run", "--rm"], &["--group-add", "keep-groups"], &["id", "-G"]);
+            let line = format!("exec $PODMAN {}", words.join(" "));
+            well(podman.host.program(podman.script(&["setpriv", "--groups", "0,3333"], &line))?.finish()?)
+        })
+        .unlike("runc", "does not know the annotation that asks for it"),
         case("--userns with mappings: ids inside and outside", "inside 0 0 100000 1000; outside 100000", |podman| {
             let options = ["--uidmap", "0:100000:1000", "--gidmap", "0:100000:1000"];
             podman.start("c", &options, &["sleep", "1000"])?;
@@ -143,7 +150,7 @@ pub(crate) fn cases() -> Vec<Case> {
             if auto.stderr.contains("subuid") || auto.stderr.contains("containers") {
                 return Err(harness::Stop::skipped("no subordinate ids for the user containers"));
             }
-            let auto = super::engine::well(auto)?;
+            let auto = well(auto)?;
             Ok(format!("host: {host}, auto: {}", if auto == "0" { "0" } else { "not 0" }))
         }),
         case(
