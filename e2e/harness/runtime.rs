@@ -128,13 +128,15 @@ impl Running {
 
     /// Waits for the end; kills after 30 s and fails the trial.
     pub fn finish(mut self) -> Result<Finished, Stop> {
+        // From now on: a daemon may have lived long before.
+        let called = Instant::now();
         let limit = limit(30);
         let mut pause = Duration::from_micros(200);
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
                 break status;
             }
-            if self.begun.elapsed() > limit {
+            if called.elapsed() > limit {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return Err(Stop::failed(format!(
