@@ -90,6 +90,13 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!((chown.errno(), mknod.errno()), ("", ""));
             Ok(())
         })
+        .trial("an inheritable capability outside the bounding set is refused at create", |host| {
+            host.except("runc", "finds it out at start")?;
+            let bundle = host.bundle()?.set("/process/capabilities", named([0, KILL, KILL, KILL, 0]));
+            let said = host.create_fails(&bundle.remove("/process/capabilities/bounding"))?;
+            harness::ensure!(said.stderr.contains("CAP_KILL") && said.stderr.contains("inheritable"), "{said}");
+            Ok(())
+        })
         .trial("a capability that nobody knows is refused by name", |host| {
             host.except("runc", "warns and goes on")?;
             let bundle = host.bundle()?.capabilities(&["bounding"], &["CAP_SAIL"]);

@@ -48,6 +48,7 @@ fn same_process(host: &Host) -> Result<(), Stop> {
         .set("/process/oomScoreAdj", json!(321))
         .set("/process/cwd", json!("/tmp"))
         .set("/linux/personality", json!({"domain": "LINUX32"}))
+        .set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0"}))
         .push("/process/env", json!("COLOUR=green"));
     let container = host.start(&bundle)?;
     let own = container.lines(1)?.remove(0);
@@ -64,6 +65,7 @@ fn same_process(host: &Host) -> Result<(), Stop> {
         "capabilities",
         "no_new_privileges",
         "personality",
+        "memory_policy",
         "signals",
         "session_keyring",
     ] {

@@ -196,6 +196,19 @@ pub(crate) fn trials() -> Feature {
             ensure!(container.call("state", &[])?.code() != Some(0), "the container still exists");
             Ok(())
         })
+        .trial("a poststart hook that fails ends a container of version 1.3", |host| {
+            host.except("crun", "warns, as before 1.3")?;
+            let hooks = json!([{"path": "/bin/false", "args": ["false"]}, {"path": "/bin/touch", "args": ["touch", "/not/reached"]}]);
+            let bundle = host.bundle()?.set("/ociVersion", json!("1.3.0")).set("/hooks/poststart", hooks).payload(&["sleep"]);
+            let container = host.create(&bundle)?;
+            let started = container.call("start", &[])?;
+            ensure!(started.code() != Some(0), "start succeeded");
+            ensure!(started.stderr.contains("/bin/false") && started.stderr.contains("hooks/poststart/0"), "{started}");
+            container.wait_for_status("stopped")?;
+            let ran = host.run(&bundle)?;
+            ensure!(ran.code() != Some(0), "run succeeded");
+            Ok(())
+        })
         .trial("a hook beyond its timeout is killed and fails", |host| {
             let hooks = json!([{"path": "/bin/sleep", "args": ["sleep", "20"], "timeout": 1}]);
             let begun = std::time::Instant::now();

@@ -33,6 +33,7 @@ mod list;
 mod listen_fds;
 mod log_format;
 mod masked_paths;
+mod memory_policy;
 mod mount_options;
 mod mount_targets;
 mod mount_types;
@@ -92,6 +93,7 @@ fn main() -> std::process::ExitCode {
         mount_targets::trials(),
         rootfs_propagation::trials(),
         masked_paths::trials(),
+        memory_policy::trials(),
         readonly_paths::trials(),
         attack::trials(),
         broken_bundles::trials(),

@@ -54,7 +54,8 @@ pub(crate) fn trials() -> Feature {
             let env = why(&plan, "process/env");
             ensure!(env.contains("process/env/1") && env.contains("process/env/2"), "{env}");
             let created = host.create_fails(&bundle)?;
-            let (reason, _) = created.last_line().trim_start_matches("wharf: ").split_once(" [").unwrap_or_default();
+            let (reason, _) =
+                created.last_line().trim_start_matches("wharf: error: ").split_once(" [").unwrap_or_default();
             let rows = plan["properties"].as_array().cloned().unwrap_or_default();
             ensure!(rows.iter().any(|row| row["why"][0] == json!(reason)), "{reason:?} of {created} in {plan}");
             Ok(())

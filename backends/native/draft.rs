@@ -126,7 +126,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         None => String::new(),
     };
     let labelled = spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
-    let (_, permitted, _) =
+    let (_, permitted, inheritable) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
     let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.paths()).map(|(hierarchy, path)| CgroupMount {
         name: if hierarchy.mount_point == cgroup.layout().base {
@@ -149,6 +149,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         uid,
         gid: credentials::effective_gid(),
         permitted: if uid == 0 { permitted } else { u64::MAX },
+        inheritable,
         last_capability: last_capability(proc)?,
         freebsd: job.bundle.has_section("freebsd"),
         selinux: labelled && Path::new("/sys/fs/selinux/enforce").exists(),

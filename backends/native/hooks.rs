@@ -109,6 +109,13 @@ pub(crate) fn run(hooks: &[HookEntry], name: &str, state: &[u8], record: &Record
     Ok(())
 }
 
+/// Whether a poststart hook that fails ends the container: so it is from version 1.3 of the specification on
+/// (runtime.md, "Lifecycle", step 9). Before, it is told and nothing changes.
+pub(crate) fn poststart_decides(oci_version: &str) -> bool {
+    let mut numbers = oci_version.split(['.', '-', '+']).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 3)
+}
+
 /// Runs every hook whatever becomes of those before; gives back what failed.
 pub(crate) fn run_all(hooks: &[HookEntry], name: &str, state: &[u8], record: &Record) -> Vec<Error> {
     if hooks.is_empty() {
@@ -148,5 +155,25 @@ fn one(hook: &HookEntry, state: &OwnedFd, outputs: &Outputs) -> Result<()> {
         Ok(Outcome::Ended(Ended::Signaled(signal))) => failed(Errno::UnknownErrno, hook_end::SIGNALED | signal as u32),
         Ok(Outcome::TimedOut) => failed(Errno::UnknownErrno, hook_end::TIMED_OUT),
         Ok(Outcome::NotExecuted(errno)) | Err(errno) => failed(errno, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::poststart_decides;
+
+    #[test]
+    fn poststart_hooks_decide_from_version_1_3_on() {
+        for (version, expected) in [
+            ("1.0.2", false),
+            ("1.2.1+dev", false),
+            ("1.3.0", true),
+            ("1.3.0-rc.1", true),
+            ("1.10.0", true),
+            ("2.0", true),
+            ("", false),
+        ] {
+            assert_eq!(poststart_decides(version), expected, "{version}");
+        }
     }
 }

@@ -60,7 +60,8 @@ pub(crate) fn together(mut failures: Vec<Error>) -> Result<()> {
     }
 }
 
-fn end(init: &Process, cgroup: &Handle, dir: BorrowedFd<'_>) -> Result<()> {
+/// Ends every process of the container.
+pub(crate) fn end(init: &Process, cgroup: &Handle, dir: BorrowedFd<'_>) -> Result<()> {
     let pidfd = identity::alive(dir, init)?;
     if let Some(pidfd) = &pidfd {
         match process::signal(pidfd, libc::SIGKILL) {

@@ -7,7 +7,7 @@
 
 use crate::launch::{Attached, Late, Private};
 use crate::listener::{self, Agent, Kept, Loading};
-use crate::{hooks, identity, status};
+use crate::{hooks, identity, remove, status};
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -75,12 +75,22 @@ pub(crate) fn start(
             }
         }
     }
-    Ok(hooks::run_all(
-        &record.poststart,
-        "poststart",
-        &hooks::state(record, Status::Running, record.engine_pid),
-        record,
-    ))
+    if record.poststart.is_empty() {
+        return Ok(Vec::new());
+    }
+    let running = hooks::state(record, Status::Running, record.engine_pid);
+    if hooks::poststart_decides(&record.oci_version) {
+        return match hooks::run(&record.poststart, "poststart", &running, record) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) => {
+                if let Some(init) = &record.init {
+                    remove::end(init, &status::cgroup(record)?, dir)?;
+                }
+                Err(error)
+            }
+        };
+    }
+    Ok(hooks::run_all(&record.poststart, "poststart", &running, record))
 }
 
 /// Starts the payload of this process, whose terminal is shown from now on.

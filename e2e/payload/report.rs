@@ -57,6 +57,7 @@ pub(crate) fn everything() -> Value {
         "scheduler": text("/proc/self/sched").and_then(|sched| policy(&sched)),
         "affinity": status["Cpus_allowed_list"],
         "memory_nodes": status["Mems_allowed_list"],
+        "memory_policy": text("/proc/self/numa_maps").and_then(|maps| maps.split_whitespace().nth(1).map(str::to_owned)),
         "dumpable_exe": fs::read_link("/proc/self/exe").map(|path| path.to_string_lossy().into_owned()).ok(),
     })
 }

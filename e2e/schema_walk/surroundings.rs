@@ -100,6 +100,15 @@ pub(super) fn rows() -> Vec<Row> {
             .set("/linux/readonlyPaths", json!(["/var"]))
             .lines(|lines| equal(lines[0].errno(), "EROFS")),
         Row::new("linux/mountLabel").set("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0")),
+        Row::new("linux/memoryPolicy/mode")
+            .set("/linux/memoryPolicy", json!({ "mode": "MPOL_LOCAL" }))
+            .report("/memory_policy", json!("local")),
+        Row::new("linux/memoryPolicy/nodes")
+            .set("/linux/memoryPolicy", json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0" }))
+            .report("/memory_policy", json!("interleave:0")),
+        Row::new("linux/memoryPolicy/flags")
+            .set("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }))
+            .report("/memory_policy", json!("bind=static:0")),
         Row::new("linux/personality/domain")
             .set("/linux/personality", json!({ "domain": "LINUX32" }))
             .report("/personality", json!("00000008")),
@@ -116,19 +125,9 @@ pub(super) fn rows() -> Vec<Row> {
         ("linux/intelRdt/l3CacheSchema", json!("L3:0=f")),
         ("linux/intelRdt/memBwSchema", json!("MB:0=50")),
         ("linux/intelRdt/enableMonitoring", json!(true)),
-        ("linux/memoryPolicy/mode", json!("MPOL_BIND")),
-        ("linux/memoryPolicy/nodes", json!("0")),
-        ("linux/memoryPolicy/flags", json!(["MPOL_F_STATIC_NODES"])),
     ] {
         let pointer = format!("/{property}");
-        rows.push(Row::new(property).edit(move |_, bundle| {
-            let bundle = if property.contains("memoryPolicy") {
-                bundle.set("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [] }))
-            } else {
-                bundle
-            };
-            Ok(bundle.set(&pointer, value.clone()))
-        }));
+        rows.push(Row::new(property).edit(move |_, bundle| Ok(bundle.set(&pointer, value.clone()))));
     }
     rows
 }

@@ -228,6 +228,7 @@ impl<'a> Init<'a> {
                 other => other?,
             },
             Step::Personality { persona } => process::set_personality(persona)?,
+            Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(mode, plan.bytes(nodes))?,
             Step::IoPriority { value } => process::set_io_priority(value)?,
             Step::Schedule { policy, flags, nice, priority, runtime, deadline, period } => {
                 let size = 0;

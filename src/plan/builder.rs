@@ -132,18 +132,28 @@ impl Plan {
     /// The seccomp filter that is loaded, of eight bytes an instruction, and its flags.
     pub fn seccomp(&self) -> Option<(&[u8], u32)> {
         self.steps.iter().find_map(|step| match step {
-            Step::Seccomp { program, flags } => {
-                let from = program.at as usize;
-                Some((&self.arena[from..from + program.length as usize], *flags))
-            }
+            Step::Seccomp { program, flags } => Some((self.bytes(*program), *flags)),
             _ => None,
         })
+    }
+
+    fn bytes(&self, bytes: Bytes) -> &[u8] {
+        let from = bytes.at as usize;
+        &self.arena[from..from + bytes.length as usize]
     }
 
     /// The personality that is set.
     pub fn persona(&self) -> Option<u64> {
         self.steps.iter().find_map(|step| match step {
             Step::Personality { persona } => Some(*persona),
+            _ => None,
+        })
+    }
+
+    /// The memory policy that is set: mode with flags, nodes.
+    pub fn memory_policy(&self) -> Option<(u32, &[u8])> {
+        self.steps.iter().find_map(|step| match step {
+            Step::MemoryPolicy { mode, nodes } => Some((*mode, self.bytes(*nodes))),
             _ => None,
         })
     }

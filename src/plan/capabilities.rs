@@ -48,6 +48,12 @@ pub(crate) fn judge(process: &Process, facts: &Facts) -> Result<Sets> {
         "ambient",
         "it is not in both permitted and inheritable",
     )?;
+    // Said by the kernel only at `start`, when the set is made.
+    refuse(
+        sets.inheritable & !(sets.bounding | facts.inheritable),
+        "inheritable",
+        "it is not in the bounding set: Operation not permitted",
+    )?;
     refuse((sets.permitted | sets.inheritable) & !facts.permitted, "permitted", "wharf itself does not hold it")?;
     Ok(sets)
 }

@@ -6,6 +6,8 @@ use wharf_core::{Error, Kind, errno_text};
 use wharf_steps::facts::{NO_DEVPTS, OUTSIDE, executable, hook_end};
 use wharf_steps::{Failure, Slot, Step};
 
+const ELOOP: i32 = 40;
+
 impl Plan {
     /// The error that an init's failure is.
     pub fn explain(&self, failure: &Failure) -> Error {
@@ -21,6 +23,14 @@ impl Plan {
                 Error::invalid(format!("working directory {}", self.text(*path)))
                     .because("is outside the container's root")
             }
+            Step::MountFilesystem { plain: true, target, .. } | Step::MountDetached { plain: true, target, .. }
+                if failure.errno == ELOOP =>
+            {
+                Error::invalid(self.describe(*step)).because(format!(
+                    "{} must be mounted on ordinary directory, not on a symbolic link",
+                    self.text(*target)
+                ))
+            }
             Step::OpenTerminal { path, .. } if failure.facts == NO_DEVPTS => {
                 Error::invalid(self.describe(*step)).because(format!("there is no devpts on {}", self.text(*path)))
             }
@@ -30,13 +40,6 @@ impl Plan {
             "" => error,
             pointer => error.at(pointer),
         }
-    }
-
-    /// One line of every step that runs after `start`, for the record: whoever starts the container has no plan.
-    pub fn late_steps(&self) -> Vec<(String, String)> {
-        (self.after_start()..self.steps().len())
-            .map(|index| (self.describe(self.steps()[index]), self.pointer(index).to_owned()))
-            .collect()
     }
 
     /// A step as a verb and its object.
@@ -88,6 +91,7 @@ impl Plan {
             Step::NewSession {} => "begin a session".to_owned(),
             Step::SessionKeyring { .. } => "join a new session keyring".to_owned(),
             Step::Personality { .. } => "set the personality".to_owned(),
+            Step::MemoryPolicy { .. } => "set the memory policy".to_owned(),
             Step::IoPriority { .. } => "set the I/O priority".to_owned(),
             Step::Schedule { .. } => "set the scheduler".to_owned(),
             Step::Umask { .. } => "set the umask".to_owned(),

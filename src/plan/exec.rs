@@ -13,6 +13,8 @@ pub struct Joining<'a> {
     pub namespaces: u64,
     /// personality(2)
     pub persona: Option<u64>,
+    /// Mode with flags, and nodes, of set_mempolicy(2).
+    pub memory_policy: Option<(u32, &'a [u8])>,
     /// A seccomp filter of eight bytes an instruction, and its flags.
     pub seccomp: Option<(&'a [u8], u32)>,
     /// It is put into its cgroup after its birth, and waits until then.
@@ -45,6 +47,7 @@ pub fn exec(wanted: &Process, facts: &Facts, joining: &Joining<'_>) -> Result<Pl
     terminal::join(wanted, &mut plan)?;
     let surroundings = process::Surroundings {
         persona: joining.persona,
+        memory_policy: joining.memory_policy,
         sets_groups: facts.uid == 0 || joining.namespaces & NEWUSER == 0,
         own_root: None,
     };

@@ -13,6 +13,8 @@ pub struct Facts {
     pub gid: u32,
     /// Capabilities that the caller holds and so can give.
     pub permitted: u64,
+    /// Its inheritable capabilities.
+    pub inheritable: u64,
     /// Highest capability that the kernel knows.
     pub last_capability: u32,
     /// config.json has a section for FreeBSD, which the types of `Spec` drop.

@@ -11,6 +11,7 @@ mod exec;
 mod facts;
 mod hooks;
 mod masks;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod note;
@@ -78,8 +79,10 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     if let Some(terminal) = &terminal {
         terminal.bind(&mut plan)?;
     }
+    let memory_policy = memory_policy::judge(spec)?;
     let surroundings = process::Surroundings {
         persona: process::persona(spec)?,
+        memory_policy: memory_policy.as_ref().map(|(mode, nodes)| (*mode, nodes.as_slice())),
         sets_groups: facts.uid == 0 || !namespaces.new_user(),
         own_root: Some(spec),
     };

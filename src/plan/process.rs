@@ -1,7 +1,8 @@
 //! The process that the container is for: what it becomes, in the order the kernel's rules demand.
 
 use crate::{
-    Builder, Facts, Note, affinity, capabilities, environment, mounts, required, rlimits, schedule, seccomp, terminal,
+    Builder, Facts, Note, affinity, capabilities, environment, memory_policy, mounts, required, rlimits, schedule,
+    seccomp, terminal,
 };
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use std::borrow::Cow;
@@ -60,6 +61,8 @@ fn shortened(text: &str) -> String {
 pub(crate) struct Surroundings<'a> {
     /// personality(2)
     pub(crate) persona: Option<u64>,
+    /// set_mempolicy(2): mode with flags, nodes.
+    pub(crate) memory_policy: Option<(u32, &'a [u8])>,
     /// Its groups may be changed: setgroups(2) is denied to the user namespace of a caller without privileges.
     pub(crate) sets_groups: bool,
     /// The container that it is the first process of: its working directory is made, and the root may become read-only.
@@ -86,6 +89,9 @@ pub(crate) fn prepare(
     }
     if let Some(persona) = surroundings.persona {
         plan.step(Step::Personality { persona }, "linux/personality");
+    }
+    if let Some(policy) = surroundings.memory_policy {
+        memory_policy::step(policy, plan);
     }
     if let Some(priority) = process.io_priority() {
         plan.step(Step::IoPriority { value: schedule::io_priority(priority)? }, "process/ioPriority");

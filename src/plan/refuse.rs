@@ -29,11 +29,6 @@ const REFUSED: &[Refusal<Spec>] = &[
         asks: |spec| linux(spec, |linux| linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
     },
     Refusal { pointer: "linux/intelRdt", why: YET, asks: |spec| linux(spec, |linux| linux.intel_rdt().is_some()) },
-    Refusal {
-        pointer: "linux/memoryPolicy",
-        why: YET,
-        asks: |spec| linux(spec, |linux| linux.memory_policy().is_some()),
-    },
 ];
 
 /// Those of a process, the container's own or one that joins it.

@@ -42,7 +42,7 @@ impl Log {
             self.write(Level::Error, &message);
         }
         if self.file.is_some() || !self.json {
-            to_stderr(&format!("wharf: {message}\n"));
+            to_stderr(&format!("wharf: error: {message}\n"));
         }
     }
 

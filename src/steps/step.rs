@@ -210,6 +210,8 @@ steps! {
     29 NewSession {}
     30 SessionKeyring { name: Text }
     31 Personality { persona: u64 }
+    /// set_mempolicy(2): mode with flags, and a mask of nodes in whole words.
+    57 MemoryPolicy { mode: u32, nodes: Bytes }
     32 IoPriority { value: u32 }
     33 Schedule { policy: u32, flags: u64, nice: i32, priority: u32, runtime: u64, deadline: u64, period: u64 }
     34 Umask { mask: u32 }

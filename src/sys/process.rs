@@ -203,6 +203,21 @@ pub fn set_personality(persona: u64) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_personality, persona) }).map(drop)
 }
 
+/// set_mempolicy(2): mode with its flags, and the nodes as a mask in whole words; none where it is empty.
+pub fn set_memory_policy(mode: u32, nodes: &[u8]) -> Result<()> {
+    if !nodes.len().is_multiple_of(size_of::<libc::c_ulong>()) {
+        return Err(Errno::EINVAL);
+    }
+    let (mask, bits) = if nodes.is_empty() {
+        (std::ptr::null(), 0)
+    } else {
+        // The kernel looks at one bit less than it is told.
+        (nodes.as_ptr(), 8 * nodes.len() + 1)
+    };
+    // SAFETY: the kernel reads the words that hold `bits - 1` bits, which are all of `nodes`.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
 /// ioprio_set(2) on ourselves: class in bits 13-15, priority below.
 pub fn set_io_priority(value: u32) -> Result<()> {
     const WHO_PROCESS: u32 = 1;

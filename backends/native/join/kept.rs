@@ -27,6 +27,8 @@ struct Header {
     namespaces: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     persona: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory_policy: Option<(u32, Vec<u8>)>,
     #[serde(default)]
     no_new_keyring: bool,
     /// Highest capability that the kernel knows.
@@ -52,6 +54,7 @@ pub(crate) fn write(dir: BorrowedFd<'_>, judged: &Judged<'_>) -> Result<()> {
         version: VERSION,
         namespaces: container.namespaces.all_apart(),
         persona: container.plan.persona(),
+        memory_policy: container.plan.memory_policy().map(|(mode, nodes)| (mode, nodes.to_vec())),
         no_new_keyring: judged.job.no_new_keyring,
         last_capability: judged.last_capability,
         seccomp: seccomp.map(|(program, flags)| (flags, program.len())),
@@ -114,6 +117,7 @@ impl Kept {
         Joining {
             namespaces: self.header.namespaces,
             persona: self.header.persona,
+            memory_policy: self.header.memory_policy.as_ref().map(|(mode, nodes)| (*mode, nodes.as_slice())),
             seccomp: self.header.seccomp.map(|(flags, length)| (&self.bytes[self.body..self.body + length], flags)),
             placed_later,
         }

@@ -178,12 +178,13 @@ fn own_cgroup(proc: &Procfs, pid: i32) -> Result<String> {
 
 fn facts(id: &ContainerId, record: &Record, kept: &Kept, listen: Option<Listen>) -> Result<Facts> {
     let uid = credentials::effective_uid();
-    let (_, permitted, _) =
+    let (_, permitted, inheritable) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
     Ok(Facts {
         id: id.to_string(),
         uid,
         permitted: if uid == 0 { permitted } else { u64::MAX },
+        inheritable,
         last_capability: kept.last_capability(),
         no_new_keyring: kept.no_new_keyring(),
         keep_groups: annotations::is_on(record.annotations.get(annotations::KEEP_ORIGINAL_GROUPS)),
