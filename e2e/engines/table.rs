@@ -63,7 +63,12 @@ pub(crate) fn record(engine: &str, row: Row) {
 
 /// A text without what differs from run to run.
 fn plain(host: &Host, text: &str) -> String {
-    let text = text.replace(&host.dir().display().to_string(), "DIR").replace(host.tag(), "TAG").replace('`', "'");
+    let programs = host.runtime.program().parent().map(|dir| dir.display().to_string()).unwrap_or_default();
+    let text = text
+        .replace(&programs, "DIR")
+        .replace(&host.dir().display().to_string(), "DIR")
+        .replace(host.tag(), "TAG")
+        .replace('`', "'");
     // Ids of containers are 64 hexadecimal digits.
     let mut out = String::new();
     let mut word = String::new();

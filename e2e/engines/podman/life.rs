@@ -165,7 +165,9 @@ pub(crate) fn cases() -> Vec<Case> {
             let namespace = fs::read_link(format!("/proc/{pid}/ns/pid"))?;
             ensure!(members(&namespace) >= 3, "the children should be there first");
             podman.must(&["stop", "--time", "0", "c"])?;
-            Ok(format!("{} left", members(&namespace)))
+            // They die at once, and are reaped a moment later.
+            podman.wait_for("the children to go", || Ok((members(&namespace) == 0).then_some(())))?;
+            Ok("0 left".to_owned())
         }),
         case("--rootfs: a directory instead of an image", "from the image", |podman| {
             let tree = podman.host.shared_dir("podman-images")?.join("tree");

@@ -6,15 +6,19 @@ use std::fs;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("top: the processes of the container", "1 sh, 2 sleep", |podman| {
+        case("top: the processes of the container", "1 sh, sleep", |podman| {
             podman.start("c", &[], &["sh", "-c", "sleep 1000 & echo ready; wait"])?;
             podman.wait_for_log("c", "ready")?;
             let table = podman.wait_for("both processes", || {
                 let table = podman.must(&["top", "c", "pid", "comm"])?;
                 Ok((table.contains("sleep") && table.lines().count() == 3).then_some(table))
             })?;
-            let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-            Ok(rows.collect::<Vec<_>>().join(", "))
+            let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+            // Which number the second one has is up to the kernel.
+            Ok(rows
+                .map(|row| if row[0] == "1" { row.join(" ") } else { row[1].to_owned() })
+                .collect::<Vec<_>>()
+                .join(", "))
         }),
         case(
             "top: capabilities, seccomp and user, through the container's namespaces",
