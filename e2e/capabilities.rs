@@ -54,6 +54,10 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(run(host, 1000, [all, all, all, all, KILL])?, [KILL, KILL, all, all, KILL]);
             Ok(())
         })
+        .trial("an ambient capability that is not inheritable is left out, as in the config of runc", |host| {
+            ensure_eq!(run(host, 1000, [KILL, KILL, 0, KILL, KILL])?, [0, 0, 0, KILL, 0]);
+            Ok(())
+        })
         .trial("an inheritable set is empty unless asked for", |host| {
             ensure_eq!(run(host, 0, [KILL, KILL, 0, KILL, 0])?[2], 0);
             Ok(())

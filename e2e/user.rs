@@ -27,6 +27,13 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(host.report(&host.bundle()?)?["groups"], json!([]));
             Ok(())
         })
+        .trial("an ordinary user's payload can open its standard output by name", |host| {
+            let user = json!({"uid": 1000, "gid": 1000});
+            let bundle = host.bundle()?.set("/process/user", user).payload(&["open", "/dev/stdout", "w"]);
+            let [opened] = host.lines(&bundle)?;
+            ensure_eq!(opened.errno(), "");
+            Ok(())
+        })
         .trial("the umask is that of the config", |host| {
             for (umask, shown) in [(0o77, "0077"), (0, "0000"), (0o27, "0027")] {
                 let bundle = host.bundle()?.set("/process/user/umask", json!(umask));

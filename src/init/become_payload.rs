@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use wharf_steps::List;
 use wharf_steps::facts::{OUTSIDE, executable};
 use wharf_sys::process::{self, ExecStrings};
-use wharf_sys::{CWD, Errno, Result, credentials, fd, libc};
+use wharf_sys::{CWD, Errno, Fd, Result, credentials, fd, libc};
 
 /// What earlier steps found out for the exec.
 #[derive(Default)]
@@ -94,6 +94,23 @@ pub(crate) fn find(init: &mut Init<'_>, name: &CStr, candidates: List, uid: u32,
         }
         Err(errno) => Err(seen(name, errno)),
     }
+}
+
+/// Descriptors 0 to 2 become the user's, except for the null device, which is everybody's. What cannot be given away, of
+/// an owner that this user namespace does not know or on a read-only file system, stays as it is.
+pub(crate) fn own_streams(uid: u32) -> Result<()> {
+    for stream in (0..3).map(Fd) {
+        let stat = fd::stat(stream)?;
+        let null = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 3);
+        if null || stat.st_uid == uid {
+            continue;
+        }
+        match fd::fchown(stream, uid, stat.st_gid) {
+            Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 fn is_directory(path: &CStr) -> bool {

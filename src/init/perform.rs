@@ -287,6 +287,7 @@ impl<'a> Init<'a> {
             }
             Step::BindTerminal { directory, name } => terminal::bind(self, plan.text(directory), plan.text(name))?,
             Step::SendTerminal {} => terminal::send(self)?,
+            Step::OwnStreams { uid } => become_payload::own_streams(uid)?,
             Step::TakeTerminal { uid } => terminal::take(self, uid)?,
             Step::ChangeProfile { profile } => match apparmor::change_on_exec(plan.text(profile)) {
                 // A profile that is not loaded. Engines take the words of ENOENT for a missing command.

@@ -1,6 +1,6 @@
 //! The five capability sets of a process, as masks.
 
-use crate::Facts;
+use crate::{Facts, Note};
 use oci_spec::runtime::{Capabilities, Process};
 use wharf_core::{Error, Result};
 
@@ -25,7 +25,7 @@ fn mask(set: &Capabilities) -> u64 {
 pub(crate) fn judge(process: &Process, facts: &Facts) -> Result<Sets> {
     let Some(capabilities) = process.capabilities() else { return Ok(Sets::default()) };
     let of = |set: &Option<Capabilities>| set.as_ref().map_or(0, mask);
-    let sets = Sets {
+    let mut sets = Sets {
         bounding: of(capabilities.bounding()),
         effective: of(capabilities.effective()),
         permitted: of(capabilities.permitted()),
@@ -43,11 +43,6 @@ pub(crate) fn judge(process: &Process, facts: &Facts) -> Result<Sets> {
         refuse(set & !known, name, "this kernel does not know it")?;
     }
     refuse(sets.effective & !sets.permitted, "effective", "it is not in permitted")?;
-    refuse(
-        sets.ambient & !(sets.permitted & sets.inheritable),
-        "ambient",
-        "it is not in both permitted and inheritable",
-    )?;
     // Said by the kernel only at `start`, when the set is made.
     refuse(
         sets.inheritable & !(sets.bounding | facts.inheritable),
@@ -55,7 +50,19 @@ pub(crate) fn judge(process: &Process, facts: &Facts) -> Result<Sets> {
         "it is not in the bounding set: Operation not permitted",
     )?;
     refuse((sets.permitted | sets.inheritable) & !facts.permitted, "permitted", "wharf itself does not hold it")?;
+    // As with runc, of which `spec` asks for such a set: the kernel raises no other (capabilities(7)).
+    sets.ambient &= sets.permitted & sets.inheritable;
     Ok(sets)
+}
+
+/// Tells of ambient capabilities that cannot be raised.
+pub(crate) fn notes(process: &Process, notes: &mut Vec<Note>) {
+    let Some(capabilities) = process.capabilities() else { return };
+    let of = |set: &Option<Capabilities>| set.as_ref().map_or(0, mask);
+    let held = of(capabilities.permitted()) & of(capabilities.inheritable());
+    if of(capabilities.ambient()) & !held != 0 {
+        notes.push(Note::Ambient);
+    }
 }
 
 fn refuse(wrong: u64, set: &str, why: &str) -> Result<()> {

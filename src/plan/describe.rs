@@ -113,6 +113,7 @@ impl Plan {
                 format!("mount the terminal on {}/{}", text(directory), text(name))
             }
             Step::SendTerminal {} => "send the terminal to the console socket".to_owned(),
+            Step::OwnStreams { uid } => format!("give descriptors 0 to 2 to user {uid}"),
             Step::TakeTerminal { .. } => "take the terminal".to_owned(),
             Step::ChangeProfile { profile } => format!("confine by AppArmor profile {} (is it loaded?)", text(profile)),
             Step::CloseHost {} => "close what is the host's".to_owned(),

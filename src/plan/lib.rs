@@ -92,6 +92,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     hooks::start_container(spec, &mut plan)?;
     let filter = process::filter(spec, &mut notes, &mut plan)?;
     process::become_payload(process, facts, filter, &mut plan)?;
+    capabilities::notes(process, &mut notes);
     let listener = process::profile(spec).and_then(|profile| seccomp::agent(&profile));
     Ok(Container { namespaces, plan: plan.finish(), listener, notes })
 }

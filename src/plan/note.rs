@@ -27,6 +27,8 @@ pub enum Note {
         key: String,
         why: &'static str,
     },
+    /// An ambient capability must be permitted and inheritable too.
+    Ambient,
     /// The payload keeps the caller's groups instead.
     GroupsKept,
     /// config.md: "Runtimes MUST ignore consoleSize if terminal is false or unset".
@@ -57,6 +59,10 @@ impl Note {
             Note::GroupsKept => Remark::without_effect(
                 "process/user/additionalGids",
                 format!("the caller's groups are kept, as {} says", annotations::KEEP_ORIGINAL_GROUPS),
+            ),
+            Note::Ambient => Remark::nearly(
+                "process/capabilities/ambient",
+                "a capability that is not both permitted and inheritable cannot be ambient, and is left out",
             ),
             Note::ConsoleSize => Remark::without_effect("process/consoleSize", "there is no terminal"),
         }

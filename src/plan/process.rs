@@ -138,6 +138,8 @@ pub(crate) fn prepare(
     }
     if process.terminal().unwrap_or(false) {
         terminal::take(uid, plan);
+    } else if uid != 0 {
+        plan.step(Step::OwnStreams { uid }, "process/user/uid");
     }
     Ok(())
 }

@@ -210,6 +210,8 @@ steps! {
     29 NewSession {}
     30 SessionKeyring { name: Text }
     31 Personality { persona: u64 }
+    /// Makes the user the owner of descriptors 0 to 2, so that /dev/stdout and its kin can be opened.
+    61 OwnStreams { uid: u32 }
     /// set_mempolicy(2): mode with flags, and a mask of nodes in whole words.
     57 MemoryPolicy { mode: u32, nodes: Bytes }
     32 IoPriority { value: u32 }
