@@ -28,6 +28,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("babbling", "exec yes"),
     ("garbage", "echo hello"),
     ("silent", "exit 3"),
+    ("frank", r#"echo "$1 $2 $3" >&2; exit 1"#),
     ("killed", "kill -KILL $$"),
     ("refusing", "echo 'a warning' >&2; echo 'the disk is full' >&2; exit 1"),
     ("curious", r#"env > "$2.env"; ls -l /proc/self/fd > "$2.fds"; echo '{"status":"stopped"}'"#),
@@ -205,6 +206,41 @@ fn the_program_in_the_record_is_asked_and_not_the_configured_one() {
     place.has(r#"{"status":"running","pid":1}"#);
     place.delegate.program = scripts().join("garbage");
     assert_eq!(place.state().unwrap().0, Status::Running);
+}
+
+#[test]
+fn the_administrator_s_options_come_first_in_every_call_and_are_those_of_the_record() {
+    let (id, bundle) = (ContainerId::new("c").unwrap(), bundle());
+    let options = vec!["--cgroup-manager".to_owned(), "cgroupfs".to_owned()];
+    let delegate = Delegate::new("other", scripts().join("frank"), options);
+    let job = Job::new(&id, &bundle);
+    let command = create::command(&delegate, &job, Path::new("/state"));
+    let words: Vec<_> = command.get_args().map(|word| word.to_str().unwrap()).collect();
+    assert_eq!(words[..4], ["--cgroup-manager", "cgroupfs", "--root", "/state"]);
+    let mut place = Place::new("frank");
+    delegate.draft(job).unwrap().describe(&mut place.record);
+    // The configured one has none of them by now.
+    let error = place.state().unwrap_err().to_string();
+    assert!(error.ends_with(": --cgroup-manager cgroupfs --root"), "{error}");
+    assert_eq!(
+        program(&place.record).unwrap(),
+        format!("{} --cgroup-manager cgroupfs", scripts().join("frank").display())
+    );
+}
+
+#[test]
+fn only_a_cgroup_that_is_certainly_the_container_s_own_is_remembered() {
+    let own = |path: &str, systemd_cgroup: bool| {
+        let (id, mut bundle) = (ContainerId::new("c1").unwrap(), bundle());
+        bundle.spec =
+            serde_json::from_value(json!({ "ociVersion": "1.0.2", "linux": { "cgroupsPath": path } })).unwrap();
+        cgroup::own(&Job { systemd_cgroup, ..Job::new(&id, &bundle) })
+    };
+    assert_eq!(own("/parent/libpod-c1", false).as_deref(), Some("/parent/libpod-c1"));
+    for path in ["/parent", "/c1/leaf", "relative/c1", "c1", "slice:libpod:c1"] {
+        assert_eq!(own(path, false), None, "{path}");
+    }
+    assert_eq!(own("/parent/c1", true), None);
 }
 
 #[test]

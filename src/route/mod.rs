@@ -102,7 +102,7 @@ impl Routing {
             let title = self.title(index, rule);
             if let Some(all) = &all {
                 doubts.push(format!("{title} is never reached: {all} matches every container"));
-            } else if rule.conditions.is_empty() {
+            } else if rule.matches_all() {
                 all = Some(title.clone());
             }
             for name in [Some(&rule.backend), rule.fallback.as_ref()].into_iter().flatten() {
@@ -174,6 +174,14 @@ impl Rule {
     /// The first condition that does not hold.
     fn differs(&self, facts: &Facts<'_>) -> Option<&Condition> {
         self.conditions.iter().find(|condition| !condition.holds(facts))
+    }
+
+    /// Whether it certainly matches every container.
+    fn matches_all(&self) -> bool {
+        self.conditions.iter().all(|condition| {
+            matches!(condition.subject, Subject::Id | Subject::Bundle | Subject::Argv0)
+                && condition.patterns.iter().any(|pattern| matches!(&*pattern.text, "*" | "re:.*"))
+        })
     }
 
     /// Why it matches, or the first reason why it does not.

@@ -94,6 +94,24 @@ fn a_backend_that_cannot_be_used_is_refused_unless_the_rule_names_a_fallback() {
 }
 
 #[test]
+fn what_is_never_reached_or_cannot_be_used_here_is_doubted() {
+    for all in [vec![], vec![condition(Subject::Id, &["a", "re:.*"]), condition(Subject::Argv0, &["*"])]] {
+        let doubts = routing(vec![rule(3, all, "true"), rule(9, vec![], "gone")]).doubts();
+        assert_eq!(
+            doubts,
+            [
+                "rule 2 (/etc/wharf/config.json line 9) is never reached: \
+                 rule 1 (/etc/wharf/config.json line 3) matches every container",
+                "rule 2 (/etc/wharf/config.json line 9): use backend gone at /nowhere/gone: No such file or directory",
+            ]
+        );
+    }
+    // A container may have no hostname.
+    let some = vec![condition(Subject::Hostname, &["*"])];
+    assert!(routing(vec![rule(3, some, "true"), rule(9, vec![], "true")]).doubts().is_empty());
+}
+
+#[test]
 fn the_cgroup_parent_is_the_directory_or_the_slice() {
     for (path, parent) in [
         ("/machine.slice/libpod-1.scope", "/machine.slice"),
