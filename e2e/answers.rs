@@ -1,4 +1,4 @@
-//! The verbs that only answer: spec, features, --version, --help.
+//! The verbs that only answer: spec, --version, --help.
 
 use harness::{Feature, Value, ensure, ensure_eq};
 
@@ -33,38 +33,6 @@ pub(crate) fn trials() -> Feature {
             let said = host.runtime.call(&["spec", "--bundle", bundle.dir_text()])?;
             ensure!(said.code() != Some(0) && said.stderr.contains("config.json"), "{said}");
             ensure_eq!(std::fs::read(bundle.dir().join("config.json"))?, before);
-            Ok(())
-        })
-        .trial("features is one JSON document of the spec's form", |host| {
-            let features: Value = serde_json::from_str(&host.runtime.must(&["features"])?)?;
-            for key in ["ociVersionMin", "ociVersionMax", "hooks", "mountOptions", "linux"] {
-                ensure!(!features[key].is_null(), "no {key} in {features}");
-            }
-            let namespaces: Vec<&str> =
-                features["linux"]["namespaces"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            for kind in ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"] {
-                ensure!(namespaces.contains(&kind), "{kind} is not in {namespaces:?}");
-            }
-            Ok(())
-        })
-        .trial("what features calls a mount option is taken", |host| {
-            host.except("runc", "1.1 names defaults and does not know it")?;
-            let features: Value = serde_json::from_str(&host.runtime.must(&["features"])?)?;
-            let options: Vec<String> = features["mountOptions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect();
-            ensure!(options.len() > 30, "{options:?}");
-            // Those of runtime-spec's table that stand for what a tmpfs on its own can do.
-            let alone = ["bind", "rbind", "remount", "idmap", "ridmap", "noidmap", "mand", "iversion", "move"];
-            let mut bundle = host.bundle()?;
-            for (number, option) in options.iter().filter(|option| !alone.contains(&option.as_str())).enumerate() {
-                bundle = bundle.mount(&format!("/var/o{number}"), "tmpfs", "tmpfs", &[option.as_str()]);
-            }
-            host.run_well(&bundle)?;
             Ok(())
         })
         .trial("version names the program and the version of the spec", |host| {

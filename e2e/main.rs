@@ -23,6 +23,7 @@ mod exec_namespaces;
 mod exec_parallel;
 mod exec_terminal;
 mod exit_codes;
+mod features;
 mod foreground;
 mod hooks;
 mod hostname;
@@ -140,6 +141,7 @@ fn main() -> std::process::ExitCode {
         stale_state::trials(),
         parallel::trials(),
         answers::trials(),
+        features::trials(),
         engines::podman::trials(),
         engines::containerd::trials(),
         engines::containerd::compared(),

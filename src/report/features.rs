@@ -3,8 +3,8 @@
 use super::SPEC_VERSION;
 use oci_spec::runtime::{
     ApparmorBuilder, Arch, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder,
-    LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MountExtensionsBuilder, NetDevicesBuilder,
-    SeccompBuilder, SelinuxBuilder,
+    LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MemoryPolicyBuilder, MountExtensionsBuilder,
+    NetDevicesBuilder, SeccompBuilder, SelinuxBuilder,
 };
 use std::collections::HashMap;
 use wharf_core::{Error, Kind, Result, annotations};
@@ -158,6 +158,18 @@ const FILTER_FLAGS: &[&str] = &[
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
+const MEMORY_MODES: &[&str] = &[
+    "MPOL_DEFAULT",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_WEIGHTED_INTERLEAVE",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_LOCAL",
+];
+
+const MEMORY_FLAGS: &[&str] = &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
 /// The answer of `features`.
 pub(crate) fn features() -> Result<String> {
     let failed = |error: &dyn std::fmt::Display| Error::new(Kind::System, "write the features").because(error);
@@ -169,7 +181,7 @@ pub(crate) fn features() -> Result<String> {
 
 fn typed() -> Result<Features, oci_spec::OciSpecError> {
     let owned = |list: &[&str]| -> Vec<String> { list.iter().map(|text| (*text).to_owned()).collect() };
-    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(false).build()?;
+    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(true).build()?;
     let seccomp = SeccompBuilder::default()
         .enabled(true)
         .actions(ACTIONS)
@@ -189,6 +201,7 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .mount_extensions(
             MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(false).build()?).build()?,
         )
+        .memory_policy(MemoryPolicyBuilder::default().modes(owned(MEMORY_MODES)).flags(owned(MEMORY_FLAGS)).build()?)
         .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
         .build()?;
     FeaturesBuilder::default()
