@@ -164,14 +164,13 @@ impl Relay {
     pub(crate) fn finish(&mut self, descriptor: &OwnedFd) -> Result<()> {
         loop {
             // The kernel has brought everything here when it says that there is no more (n_tty(4)).
-            let more = self.shown.is_empty() && self.read_master();
+            if self.shown.is_empty() && !self.read_master() {
+                return Ok(());
+            }
             self.write();
             let Some(output) = &self.output else { return Ok(()) };
             if self.shown.is_empty() {
-                if more {
-                    continue;
-                }
-                return Ok(());
+                continue;
             }
             let watch = |fd: i32, events: i16| libc::pollfd { fd, events, revents: 0 };
             let mut watched = [watch(output.number(), libc::POLLOUT), watch(descriptor.as_raw_fd(), libc::POLLIN)];
