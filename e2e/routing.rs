@@ -24,7 +24,8 @@ pub(crate) fn trials() -> Feature {
         .trial("the first rule that matches chooses, by every property that a rule can name", every_property)
         .trial("an annotation that no rule names chooses nothing, and one that is not trusted makes no rule", |host| {
             only_wharf(host)?;
-            let hostile = json!({"org.example.wanted": "other", "org.example.backend": "other", "wharf.backend": "other"});
+            let hostile =
+                json!({"org.example.wanted": "other", "org.example.backend": "other", "wharf.backend": "other"});
             let bundle = host.bundle()?.set("/annotations", hostile).payload(&["sleep"]);
             bundle.save()?;
             let rules = json!([{"match": {"id": "no-such"}, "backend": "other"}]);
