@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::candidate::{Candidate, Container, Payload};
-use crate::life::{Verb, init_pid, reap, remove};
+use crate::life::{Verb, init_pid, measure, reap, remove};
 use crate::stage::{Configuration, DIR, Stage};
 use crate::table::ByVerb;
 use nix::sys::wait::waitpid;
@@ -85,6 +85,11 @@ pub(crate) fn count(stage: &Stage, candidate: &Candidate, configuration: Configu
     let container = prepare(Payload::Waits, "traced-wait")?;
     crate::life::create(candidate, &container)?;
     let state = Trace::begin(candidate, "state", &container)?.finish()?;
+    measure(candidate, "start", &container)?;
+    let exec = match candidate.has_exec() {
+        true => Some(Trace::begin(candidate, "exec", &container)?.finish()?),
+        false => None,
+    };
     let kill = Trace::begin(candidate, "kill", &container)?.finish()?;
     remove(candidate, &container)?;
 
@@ -92,6 +97,7 @@ pub(crate) fn count(stage: &Stage, candidate: &Candidate, configuration: Configu
         (Verb::Create, Some(created)),
         (Verb::Start, Some(start)),
         (Verb::State, Some(state)),
+        (Verb::Exec, exec),
         (Verb::Kill, Some(kill)),
         (Verb::Delete, Some(delete)),
         (Verb::Life, Some(whole + start + delete)),

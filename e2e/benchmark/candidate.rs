@@ -9,7 +9,7 @@ use std::process::Command;
 pub(crate) struct Candidate {
     pub(crate) name: &'static str,
     pub(crate) version: String,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
 }
 
 #[derive(Clone, Copy)]
@@ -51,6 +51,11 @@ impl Container {
 }
 
 impl Candidate {
+    /// The floor program has no `exec`.
+    pub(crate) fn has_exec(&self) -> bool {
+        self.name != "floor"
+    }
+
     /// The whole command line for `verb`.
     pub(crate) fn words(&self, verb: &str, container: &Container) -> Vec<String> {
         let text = |path: &Path| path.display().to_string();
@@ -74,6 +79,7 @@ impl Candidate {
                 text(&container.pid_file),
                 id,
             ]),
+            "exec" => words.extend([id, "/still".to_owned(), "exit".to_owned()]),
             "kill" => words.extend([id, "KILL".to_owned()]),
             _ => words.push(id),
         }
@@ -83,10 +89,6 @@ impl Candidate {
 
 /// The candidates found here; for each that is not, the reason goes to stderr.
 pub(crate) fn find(only: Option<&[String]>, tools: &Path, wharf: &Path) -> Vec<Candidate> {
-    let search = |name: &str| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
-    };
     let places = [
         ("crun", search("crun")),
         ("runc", search("runc")),
@@ -108,6 +110,12 @@ pub(crate) fn find(only: Option<&[String]>, tools: &Path, wharf: &Path) -> Vec<C
         }
     }
     found
+}
+
+/// A program of this name in `PATH`.
+pub(crate) fn search(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// Copies our own programs onto the stage: how many pages of a fresh build one fault maps depends on how the linker

@@ -20,14 +20,20 @@ pub(crate) enum Verb {
     Create,
     Start,
     State,
+    Exec,
     Kill,
     Delete,
     Life,
+    PodmanRun,
+    CtrRun,
 }
 
 impl Verb {
-    pub(crate) const ALL: [Verb; 7] =
-        [Verb::Run, Verb::Create, Verb::Start, Verb::State, Verb::Kill, Verb::Delete, Verb::Life];
+    /// What a runtime is asked for.
+    pub(crate) const RUNTIME: [Verb; 8] =
+        [Verb::Run, Verb::Create, Verb::Start, Verb::State, Verb::Exec, Verb::Kill, Verb::Delete, Verb::Life];
+    /// What an engine is asked for.
+    pub(crate) const ENGINES: [Verb; 2] = [Verb::PodmanRun, Verb::CtrRun];
 
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -35,9 +41,12 @@ impl Verb {
             Verb::Create => "create",
             Verb::Start => "start",
             Verb::State => "state",
+            Verb::Exec => "exec",
             Verb::Kill => "kill",
             Verb::Delete => "delete",
             Verb::Life => "create, start, delete",
+            Verb::PodmanRun => "podman run --rm",
+            Verb::CtrRun => "ctr run --rm",
         }
     }
 }
@@ -65,22 +74,24 @@ struct Init {
 
 /// The kernel moves the first process into a cgroup after a while of none by waiting for RCU, the next ones at once.
 /// So nobody may begin warm because of who came before.
-fn cool_down() {
+pub(crate) fn cool_down() {
     std::thread::sleep(Duration::from_millis(25));
 }
 
-/// Runs one verb under the meter. The first line of stderr is the error when it fails.
-fn measure(candidate: &Candidate, verb: &str, container: &Container) -> Result<Cost> {
+/// Runs one verb under the meter.
+pub(crate) fn measure(candidate: &Candidate, verb: &str, container: &Container) -> Result<Cost> {
+    let cost = meter(&candidate.words(verb, container), |_| ());
+    cost.map_err(|why| format!("{} {verb}: {why}", candidate.name).into())
+}
+
+/// Runs a command under the meter. What it said on stderr is the error when it fails.
+pub(crate) fn meter(words: &[String], prepare: impl FnOnce(&mut Command)) -> Result<Cost> {
     let answer = format!("{DIR}/answer");
     let errors = fs::File::create(format!("{DIR}/stderr"))?;
-    let words = candidate.words(verb, container);
-    let status = Command::new(format!("{DIR}/meter"))
-        .arg(&answer)
-        .args(&words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(errors)
-        .status()?;
+    let mut command = Command::new(format!("{DIR}/meter"));
+    command.arg(&answer).args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+    prepare(&mut command);
+    let status = command.status()?;
     let answer = fs::read_to_string(&answer).map_err(|error| format!("the meter ended with {status}: {error}"))?;
     let numbers: Vec<f64> = answer.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
     let [code, begin, end, cpu, faults, peak] = numbers[..] else {
@@ -88,7 +99,7 @@ fn measure(candidate: &Candidate, verb: &str, container: &Container) -> Result<C
     };
     if code != 0.0 {
         let errors = fs::read_to_string(format!("{DIR}/stderr"))?;
-        return Err(format!("{} {verb}: status {code}: {}", candidate.name, errors.trim()).into());
+        return Err(format!("status {code}: {}", errors.trim()).into());
     }
     Ok(Cost { wall: (end - begin) / 1e3, cpu, faults: faults as u64, peak: peak as u64, end })
 }
@@ -211,6 +222,10 @@ pub(crate) fn round(stage: &Stage, candidate: &Candidate, configuration: Configu
     started.cpu += after.cpu - before.cpu;
     started.faults += after.faults - before.faults;
     costs.push((Verb::Start, started));
+    if candidate.has_exec() {
+        cool_down();
+        costs.push((Verb::Exec, measure(candidate, "exec", &container)?));
+    }
     costs.push((Verb::Kill, measure(candidate, "kill", &container)?));
     collect(pid)?;
     costs.push((Verb::Delete, measure(candidate, "delete", &container)?));

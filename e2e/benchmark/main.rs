@@ -3,6 +3,7 @@
 
 mod calls;
 mod candidate;
+mod engines;
 mod instructions;
 mod life;
 mod machine;
@@ -25,6 +26,9 @@ const USAGE: &str = "usage: e2e/bench [--quick] [--write] [--rounds N] [--only N
   --only …    only these of: crun runc floor wharf
   --instructions  count user instructions too, by stepping: slow, and given up after five million
 ";
+
+/// At most: an engine takes much longer than a runtime.
+const ENGINE_ROUNDS: usize = 20;
 
 struct Options {
     quick: bool,
@@ -131,6 +135,9 @@ fn bench(options: &Options) -> Result<()> {
     }
     let alive = if options.quick { 20 } else { 200 };
     page += &crowd(&stage, &candidates, alive, options.rounds)?;
+    if let Some(results) = engines::measure(&stage, &candidates, options.rounds.min(ENGINE_ROUNDS))? {
+        page += &results.engines();
+    }
     println!("{page}");
     match &options.write {
         Some(file) => table::write_between_markers(file, &page),

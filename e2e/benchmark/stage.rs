@@ -52,7 +52,7 @@ impl Configuration {
 
 pub(crate) struct Stage {
     /// Directories named `wharf-bench`, one in each cgroup hierarchy.
-    cgroups: Vec<PathBuf>,
+    pub(crate) cgroups: Vec<PathBuf>,
     /// Directory names of the cgroup v1 hierarchies.
     pub(crate) hierarchies: Vec<String>,
     /// Where the v2 hierarchy is not. runc and crun make plain directories there, in what lies under the mount.

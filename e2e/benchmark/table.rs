@@ -28,8 +28,8 @@ fn summary(mut values: Vec<f64>) -> Option<Summary> {
 }
 
 impl Results {
-    pub(crate) fn new(candidates: &[Candidate]) -> Results {
-        Results { names: candidates.iter().map(|candidate| candidate.name).collect(), costs: BTreeMap::new() }
+    pub(crate) fn new<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Results {
+        Results { names: candidates.into_iter().map(|candidate| candidate.name).collect(), costs: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, candidate: &Candidate, costs: Vec<(Verb, Cost)>) {
@@ -44,29 +44,13 @@ impl Results {
     }
 
     pub(crate) fn tables(&self, configuration: Configuration) -> String {
+        let verbs = &Verb::RUNTIME;
         let mut page = format!("\n## {}\n", configuration.title());
-        let rounds = self.costs.values().map(Vec::len).max().unwrap_or(0);
-        let times = |title: &str, value: fn(&Cost) -> f64| {
-            let mut text = format!(
-                "\n{title}: minimum / median of {rounds} rounds, and (minimum beside {} = 1)\n\n",
-                self.names[0]
-            );
-            text += &self.head();
-            for verb in Verb::ALL {
-                text += &self.row(verb, |index| {
-                    let own = self.summary(index, verb, value)?;
-                    let first = self.summary(0, verb, value)?;
-                    let ratio = own.minimum / first.minimum;
-                    Some(format!("{:.2} / {:.2} ({ratio:.2})", own.minimum / 1e3, own.median / 1e3))
-                });
-            }
-            text
-        };
-        page += &times("Wall time, ms", |cost| cost.wall);
-        page += &times("CPU time of all processes, ms", |cost| cost.cpu);
+        page += &self.times("Wall time, ms", verbs, |cost| cost.wall);
+        page += &self.times("CPU time of all processes, ms", verbs, |cost| cost.cpu);
         page += "\nPage faults of all processes / peak memory of the biggest one in KiB (minimum)\n\n";
         page += &self.head();
-        for verb in Verb::ALL {
+        for verb in *verbs {
             page += &self.row(verb, |index| {
                 let faults = self.summary(index, verb, |cost| cost.faults as f64)?.minimum;
                 let peak = self.summary(index, verb, |cost| cost.peak as f64)?.minimum;
@@ -74,6 +58,33 @@ impl Results {
             });
         }
         page
+    }
+
+    /// What engines took from end to end.
+    pub(crate) fn engines(&self) -> String {
+        let measured = |verb: &Verb| self.costs.keys().any(|(_, with)| with == verb);
+        let verbs: Vec<Verb> = Verb::ENGINES.into_iter().filter(measured).collect();
+        let mut page = "\n## Engines, from end to end\n".to_owned();
+        page += &self.times("Wall time of the client, ms", &verbs, |cost| cost.wall);
+        page += &self.times("CPU time of all processes, ms", &verbs, |cost| cost.cpu);
+        page
+    }
+
+    fn times(&self, title: &str, verbs: &[Verb], value: fn(&Cost) -> f64) -> String {
+        let rounds = self.costs.values().map(Vec::len).max().unwrap_or(0);
+        let first = self.names.first().copied().unwrap_or_default();
+        let mut text = format!("\n{title}: minimum / median of {rounds} rounds, and (minimum beside {first} = 1)\n\n");
+        text += &self.head();
+        for verb in verbs {
+            text += &self.row(*verb, |index| {
+                let own = self.summary(index, *verb, value)?;
+                let times = format!("{:.2} / {:.2}", own.minimum / 1e3, own.median / 1e3);
+                // The first may lack the verb.
+                let Some(first) = self.summary(0, *verb, value) else { return Some(times) };
+                Some(format!("{times} ({:.2})", own.minimum / first.minimum))
+            });
+        }
+        text
     }
 
     fn head(&self) -> String {
@@ -118,7 +129,7 @@ impl Counts {
             let title = kind[..1].to_uppercase() + &kind[1..];
             let _ = write!(page, "\n{title}, of all processes\n\n| | {} |\n", self.names.join(" | "));
             let _ = writeln!(page, "|---|{}", "---:|".repeat(self.names.len()));
-            for verb in Verb::ALL {
+            for verb in Verb::RUNTIME {
                 let cell = |index: usize| {
                     let counts = self.counts.iter().find(|(what, who, _)| *what == kind && *who == index)?;
                     let (_, count) = counts.2.iter().find(|(counted, _)| *counted == verb)?;
