@@ -65,7 +65,7 @@ pub(super) fn attacks() -> Vec<Attack> {
 }
 
 /// Descriptors 3-9 on the host's directory, not closed on exec.
-fn holding(arena: &Arena) -> String {
+pub(super) fn holding(arena: &Arena) -> String {
     let opens: Vec<String> = (3..10).map(|fd| format!("exec {fd}<'{}'", arena.host().display())).collect();
     format!("{}; exec \"$@\"", opens.join("; "))
 }

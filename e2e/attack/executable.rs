@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const EVIL: &str = "#!overwritten";
+pub(super) const EVIL: &str = "#!overwritten";
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![
@@ -42,7 +42,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     ]
 }
 
-fn copy_of(runtime: &Runtime<'_>, arena: &Arena) -> PathBuf {
+pub(super) fn copy_of(runtime: &Runtime<'_>, arena: &Arena) -> PathBuf {
     let copy = arena.dir.join("runtime-copy");
     fs::copy(&runtime.program, &copy).expect("a copy of the runtime");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o777)).expect("its mode");
@@ -50,7 +50,7 @@ fn copy_of(runtime: &Runtime<'_>, arena: &Arena) -> PathBuf {
 }
 
 /// None while the copy is as the original.
-fn damage(runtime: &Runtime<'_>, copy: &Path) -> Option<Verdict> {
+pub(super) fn damage(runtime: &Runtime<'_>, copy: &Path) -> Option<Verdict> {
     let same = fs::read(&runtime.program).ok() == fs::read(copy).ok();
     (!same).then(|| Verdict::Hit("the runtime's executable on the host was overwritten".into()))
 }
@@ -113,7 +113,7 @@ fn neighbour(runtime: &Runtime<'_>, privileged: bool) -> Verdict {
     attempted(&seen, starts, last)
 }
 
-fn attempted(seen: &Ran, starts: u32, last: Option<Ran>) -> Verdict {
+pub(super) fn attempted(seen: &Ran, starts: u32, last: Option<Ran>) -> Verdict {
     let Some(line) = seen.line("seized nothing").or_else(|| seen.line("OVERWROTE")) else {
         return Verdict::Void(format!("the watcher said {:?} {}", seen.out, seen.said()));
     };
@@ -140,31 +140,36 @@ impl Drop for Outer<'_> {
     }
 }
 
+/// What a container may be given that is trusted with much.
+pub(super) fn give_all(arena: &mut Arena) {
+    let capabilities: Value = json!([
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_DAC_READ_SEARCH",
+        "CAP_FOWNER",
+        "CAP_SYS_PTRACE",
+        "CAP_SYS_ADMIN",
+        "CAP_KILL",
+        "CAP_SETUID",
+        "CAP_SETGID",
+        "CAP_NET_ADMIN",
+        "CAP_NET_RAW",
+        "CAP_SYS_CHROOT",
+        "CAP_MKNOD",
+        "CAP_SETPCAP"
+    ]);
+    for set in ["bounding", "effective", "permitted"] {
+        arena.config["process"]["capabilities"][set] = capabilities.clone();
+    }
+}
+
 type Watcher = std::thread::JoinHandle<Ran>;
 
 /// Runs a container whose payload watches its pid namespace for a few seconds.
 fn watch<'h>(runtime: &Runtime<'h>, privileged: bool, seconds: &str) -> Result<(Outer<'h>, Watcher), Verdict> {
     let mut arena = Arena::new(runtime, &["seize", seconds, EVIL]);
     if privileged {
-        let capabilities: Value = json!([
-            "CAP_CHOWN",
-            "CAP_DAC_OVERRIDE",
-            "CAP_DAC_READ_SEARCH",
-            "CAP_FOWNER",
-            "CAP_SYS_PTRACE",
-            "CAP_SYS_ADMIN",
-            "CAP_KILL",
-            "CAP_SETUID",
-            "CAP_SETGID",
-            "CAP_NET_ADMIN",
-            "CAP_NET_RAW",
-            "CAP_SYS_CHROOT",
-            "CAP_MKNOD",
-            "CAP_SETPCAP"
-        ]);
-        for set in ["bounding", "effective", "permitted"] {
-            arena.config["process"]["capabilities"][set] = capabilities.clone();
-        }
+        give_all(&mut arena);
     }
     let (dir, id) = (arena.dir.clone(), arena.id.clone());
     let mut words = runtime.words(&arena.root());
@@ -207,7 +212,7 @@ fn join_pid(arena: &mut Arena, pid: i64) {
 }
 
 /// A naive runtime, one that joins the pid namespace as the file it is, falls to this watcher.
-fn the_watcher_can_win(runtime: &Runtime<'_>) -> Result<(), Verdict> {
+pub(super) fn the_watcher_can_win(runtime: &Runtime<'_>) -> Result<(), Verdict> {
     let (outer, watcher) = watch(runtime, true, "8")?;
     let naive = outer.dir.join("naive-runtime");
     let program = runtime.host.payload().with_file_name("attacker");

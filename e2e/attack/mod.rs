@@ -13,6 +13,7 @@
 pub(crate) mod arena;
 mod descriptors;
 mod devices;
+mod exec;
 mod executable;
 mod identity;
 mod masks;
@@ -55,6 +56,7 @@ fn all() -> Vec<Attack> {
     all.extend(race::attacks());
     all.extend(descriptors::attacks());
     all.extend(executable::attacks());
+    all.extend(exec::attacks());
     all.extend(identity::attacks());
     all.extend(surroundings::attacks());
     all.extend(terminal::attacks());

@@ -2,6 +2,7 @@
 //! saw, one line each.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -38,6 +39,7 @@ fn perform(command: &[String]) -> String {
         }
         ["fds"] => format!("fds {:?}", descriptors()),
         ["reach", path] => reach(path),
+        ["pry", seconds, path] => pry(seconds.parse().unwrap_or(1), path),
         ["seize", seconds, text] => seize(seconds.parse().unwrap_or(1), text),
         ["wait", milliseconds] => {
             std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
@@ -162,6 +164,70 @@ fn seize(seconds: u64, text: &str) -> String {
         }
     }
     format!("seized nothing: foreign executables {seen}, refused looks {refused}, writes tried {tries}, last {last:?}")
+}
+
+/// Looks into every process that appears and is not of our program yet, by all that /proc shows of it, for a file of the
+/// host, `path` from the host's root (CVE-2016-9962). Ends early when there is a file /stop.
+fn pry(seconds: u64, path: &str) -> String {
+    const EACCES: i32 = 13;
+    let own = fs::read_link("/proc/self/exe").unwrap_or_default();
+    let own_pid = std::process::id().to_string();
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut open, mut closed, mut memories) = (0u32, 0u32, 0u32);
+    let mut seen = BTreeSet::new();
+    println!("watching");
+    while Instant::now() < end && !Path::new("/stop").exists() {
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if !is_pid(&name) || name == *own_pid {
+                continue;
+            }
+            let process = entry.path();
+            // An exec cannot be undone: what is closed afterwards too was closed when we looked behind the door.
+            let is_closed =
+                || matches!(fs::read_link(process.join("exe")), Err(error) if error.raw_os_error() == Some(EACCES));
+            match fs::read_link(process.join("exe")) {
+                Ok(exe) if exe == own => continue,
+                Ok(_) => open += 1,
+                Err(error) if error.raw_os_error() == Some(EACCES) => closed += 1,
+                Err(_) => continue,
+            }
+            let mut doors: Vec<PathBuf> =
+                fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|fd| fd.path()).collect();
+            doors.extend(["cwd", "root", "environ"].map(|door| process.join(door)));
+            for door in doors {
+                let name = door.strip_prefix(&process).unwrap_or(&door).display();
+                if let Some(text) = behind(&door, path) {
+                    return format!("REACHED the host through {name}: {text}");
+                }
+                if let Ok(target) = fs::read_link(&door) {
+                    if is_closed() {
+                        return format!("LOOKED at {name} of a closed process: {}", target.display());
+                    }
+                    let kind = target.display().to_string().replace(|letter: char| letter.is_ascii_digit(), "");
+                    seen.insert(format!("{name} -> {kind}"));
+                }
+            }
+            // Opening it takes the right to trace.
+            if OpenOptions::new().read(true).write(true).open(process.join("mem")).is_ok() {
+                if is_closed() {
+                    return "LOOKED into the memory of a closed process".to_owned();
+                }
+                memories += 1;
+            }
+        }
+    }
+    format!("reached nothing: looks {open}, refused looks {closed}, memories {memories}, seen {seen:?}")
+}
+
+/// What of the host is behind a link or file of /proc.
+fn behind(door: &Path, path: &str) -> Option<String> {
+    if door.is_file() {
+        return read(door).ok().filter(|text| text.contains("SECRET"));
+    }
+    // At the top `..` stays where it is. A /proc of the host would have the host's init.
+    let up = "../".repeat(24);
+    [format!("{up}{path}"), format!("1/root/{path}")].into_iter().find_map(|way| read(door.join(way)).ok())
 }
 
 fn is_pid(name: &OsStr) -> bool {
