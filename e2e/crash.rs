@@ -146,18 +146,28 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
     }
 }
 
-/// Waits until the container has no process but its own: one that joined it has ended with the runtime, or by itself.
+/// Waits until the container has no process but its own: one that joined it has ended with the runtime, or by itself. As
+/// long as we have not reaped it, the kernel lets nobody end the container's first process.
 fn alone(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Outcome {
     let begun = Instant::now();
     loop {
         reap();
         let listed = plain(host, runtime, &["ps", "--format", "json", bundle.id()])?;
-        if listed.matches(',').count() == 0 {
+        if listed.matches(',').count() == 0 && children()? <= 1 {
             return Ok(());
         }
         ensure!(begun.elapsed() < Duration::from_secs(5), "more than one process lives on: {}", listed.trim());
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// How many children we have, the adopted ones too.
+fn children() -> Result<usize, Stop> {
+    let own = std::process::id().to_string();
+    let is_ours =
+        |stat: &str| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.split_whitespace().nth(1) == Some(&own));
+    let stats = fs::read_dir("/proc")?.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    Ok(stats.filter(|stat| is_ours(stat)).count())
 }
 
 /// What a user does after a crash; then the host must be as before.
