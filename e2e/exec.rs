@@ -167,6 +167,15 @@ fn process_object(host: &Host) -> Result<(), Stop> {
     let ran = container.exec(&["-p", &file, "--cwd", "/tmp", "-e", "X=y"], &[])?;
     let joined = ran.report()?;
     ensure_eq!((joined.text("/cwd"), joined.list("/env").last()), ("/tmp", Some(&"X=y")));
+    let file = process_file(host, &bundle.config, |process| {
+        process["args"] = json!(["payload", "report"]);
+        process["capabilities"] = json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]});
+    })?;
+    let said = host.runtime.call(&["--log-level", "warn", "exec", "--process", &file, bundle.id()])?;
+    ensure_eq!(said.code(), Some(0), "{said}");
+    if host.runtime.name() == "wharf" {
+        ensure!(said.stderr.contains("[process/capabilities/ambient]"), "left out in silence: {said}");
+    }
     for (change, words) in [
         (json!({"cwd": "/", "user": {"uid": "root", "gid": 0}}), "[user/uid]"),
         (json!({"cwd": "etc", "args": ["x"], "user": {"uid": 0, "gid": 0}}), "must be absolute [cwd]"),

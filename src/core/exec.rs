@@ -1,6 +1,6 @@
 //! One more process in a container that has one already.
 
-use crate::Result;
+use crate::{Remark, Result};
 use std::path::PathBuf;
 
 /// A complete request for it. Paths are as given, relative to the working directory.
@@ -56,6 +56,11 @@ pub struct User {
 pub trait Joined {
     /// For the pid file: whoever adopts it will wait for this one.
     fn pid(&self) -> i32;
+
+    /// What of its process object is honoured only nearly, each with its place.
+    fn remarks(&self) -> Vec<Remark> {
+        Vec::new()
+    }
 
     /// Lets it become its command; returns when that has happened. From then on it outlives us.
     fn release(&mut self) -> Result<()>;

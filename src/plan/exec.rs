@@ -1,7 +1,7 @@
 //! A process that joins a container: what it becomes, and how it gets there.
 
 use crate::namespaces::{NEWNS, NEWPID, NEWUSER};
-use crate::{Builder, Facts, Plan, process, refuse, terminal};
+use crate::{Builder, Facts, Note, Plan, capabilities, process, refuse, terminal};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use wharf_core::{Error, Exec, Result};
 use wharf_steps::{Phase, Slot, Step};
@@ -56,6 +56,13 @@ pub fn exec(wanted: &Process, facts: &Facts, joining: &Joining<'_>) -> Result<Pl
     let filter = joining.seccomp.map(|(program, flags)| Step::Seccomp { program: plan.bytes(program), flags });
     process::become_payload(wanted, facts, filter, &mut plan)?;
     Ok(plan.finish())
+}
+
+/// What of a process that joins is honoured only nearly.
+pub fn exec_notes(wanted: &Process) -> Vec<Note> {
+    let mut notes = Vec::new();
+    capabilities::notes(wanted, &mut notes);
+    notes
 }
 
 /// The process with what the command line changes of it.

@@ -21,6 +21,7 @@ pub(super) fn exec(root: &Path, id: &ContainerId, asked: &Exec, options: &LogOpt
     let to = options.file.as_deref().map(|file| wharf_core::Log { file, json: options.json });
     let mut joined = found.backend.exec(&found.record, found.entry.dir(), asked, to)?;
     log.debug(|| format!("process {} has joined container {id}", joined.pid()));
+    log.warn_each(|| joined.remarks().iter().map(ToString::to_string).collect());
     let pid_file = asked.pid_file.as_deref();
     // Before the release: who is killed in between leaves no process that nobody knows.
     if let Some(path) = pid_file {

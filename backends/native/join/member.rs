@@ -4,9 +4,9 @@ use super::explained;
 use crate::launch::birth;
 use crate::listener::{self, Agent, Loading};
 use std::os::fd::OwnedFd;
-use wharf_core::{Error, Exec, Joined, Kind, Record, Result, Status};
+use wharf_core::{Error, Exec, Joined, Kind, Record, Remark, Result, Status};
 use wharf_foreground::{HostTerminal, Relay};
-use wharf_plan::Plan;
+use wharf_plan::{Note, Plan};
 use wharf_steps::{BORN, Failure, Phase};
 use wharf_sys::process::Ended;
 use wharf_sys::{Errno, libc, process, socket};
@@ -26,6 +26,7 @@ pub(super) struct Member {
     agent: Option<Agent>,
     record: Record,
     asked: Exec,
+    pub(super) notes: Vec<Note>,
     /// Our own terminal, and the master end of the process's, until its release.
     pub(super) terminal: Option<(HostTerminal, OwnedFd)>,
     /// From then on.
@@ -42,7 +43,18 @@ impl Member {
         asked: &Exec,
     ) -> Self {
         let (record, asked) = (record.clone(), asked.clone());
-        Member { pid, elder: None, socket: Some(socket), plan, agent, record, asked, terminal: None, relay: None }
+        Member {
+            pid,
+            elder: None,
+            socket: Some(socket),
+            plan,
+            agent,
+            record,
+            asked,
+            notes: Vec::new(),
+            terminal: None,
+            relay: None,
+        }
     }
 
     pub(super) fn pidfd(&self) -> Result<OwnedFd> {
@@ -142,6 +154,10 @@ impl Member {
 impl Joined for Member {
     fn pid(&self) -> i32 {
         self.pid
+    }
+
+    fn remarks(&self) -> Vec<Remark> {
+        self.notes.iter().map(Note::remark).collect()
     }
 
     fn release(&mut self) -> Result<()> {

@@ -128,6 +128,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let console = console.and_then(Console::into_ours);
     drop((theirs, written, sealed, root));
     let mut member = Member::new(pid, ours, plan, agent, record, asked);
+    member.notes = wharf_plan::exec_notes(&wanted);
     if joint.places() {
         joint.place(pid, own_cgroup)?;
         member.go()?;
