@@ -148,6 +148,22 @@ pub(crate) fn trials() -> Feature {
             ensure!(said.code() != Some(0) && said.stderr.contains("not running"), "{said}");
             container.delete()
         })
+        .trial("kill --all of a stopped container finds nobody, which is no failure; an unknown one is", |host| {
+            for namespaced in [true, false] {
+                let bundle = host.bundle()?.payload(&["nothing"]);
+                let bundle = if namespaced { bundle } else { bundle.without_namespace("pid") };
+                let container = host.start(&bundle)?;
+                container.wait_for_status("stopped")?;
+                for signal in ["KILL", "TERM", "0"] {
+                    let said = host.runtime.call(&["kill", "--all", container.id(), signal])?;
+                    ensure!(said.code() == Some(0) && said.stderr.is_empty(), "{said}");
+                }
+                container.delete()?;
+                let said = host.runtime.call(&["kill", "--all", bundle.id(), "KILL"])?;
+                ensure!(said.code() == Some(1) && said.stderr.contains("does not exist"), "{said}");
+            }
+            Ok(())
+        })
         .trial("kill --all ends every process of a container without a pid namespace", |host| {
             let bundle = host.bundle()?.without_namespace("pid").payload(&["spawn", "/bin/payload", "sleep"]);
             let container = host.start(&bundle)?;
@@ -182,6 +198,18 @@ pub(crate) fn trials() -> Feature {
             container.kill("KILL")?;
             container.wait_for_status("stopped")?;
             ensure!(container.call("start", &[])?.code() != Some(0), "start of a stopped container");
+            container.delete()
+        })
+        .trial("a created container is deleted by force alone, and TERM does not reach what waits in it", |host| {
+            host.except("runc", "deletes it, and its waiting program ends by TERM")?;
+            host.except("crun", "deletes it")?;
+            let container = host.create(&host.bundle()?.payload(&["sleep"]))?;
+            let said = container.call("delete", &[])?;
+            ensure!(said.code() == Some(1) && said.stderr.contains("created"), "{said}");
+            container.kill("TERM")?;
+            ensure_eq!(container.status()?, "created");
+            container.kill("KILL")?;
+            container.wait_for_status("stopped")?;
             container.delete()
         })
         .trial("every verb says that an unknown container does not exist", |host| {

@@ -8,7 +8,9 @@ use wharf_sys::{Errno, libc, process};
 pub(crate) fn kill(record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
     let id = &record.id;
     let gone = || Error::new(Kind::NotRunning, format!("kill container {id}: container not running"));
-    let init = record.init.as_ref().ok_or_else(gone)?;
+    // To signal all of nobody succeeds, as with other runtimes: engines end leftovers so, after the first process.
+    let nobody = || if all { Ok(()) } else { Err(gone()) };
+    let Some(init) = &record.init else { return nobody() };
     let own_pids = Private::of(record).own_pids;
     let has_cgroup = !record.cgroup.payload.is_empty();
     let Some(pidfd) = identity::alive(dir, init)? else {
@@ -19,7 +21,7 @@ pub(crate) fn kill(record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool)
                 return cgroup.kill_all(signal);
             }
         }
-        return Err(gone());
+        return nobody();
     };
     if signal != 0 && (all || signal == libc::SIGKILL && !own_pids) {
         if has_cgroup {
@@ -31,7 +33,7 @@ pub(crate) fn kill(record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool)
         }
     }
     match process::signal(&pidfd, signal) {
-        Err(Errno::ESRCH) => return Err(gone()),
+        Err(Errno::ESRCH) => return nobody(),
         other => {
             other.map_err(|errno| Error::system(format!("send signal {signal} to container {id}"), errno as i32))?
         }
