@@ -39,13 +39,14 @@ impl Daemon {
     /// Waits for its first answer.
     pub(crate) fn wait_for(&self, name: &str, mut answers: impl FnMut() -> Result<bool, Stop>) -> Outcome {
         wait_until(name, || {
-            ensure!(
-                !self.has_ended(),
-                "{name} has ended: {}",
-                self.0.stderr_so_far().lines().last().unwrap_or_default()
-            );
+            ensure!(!self.has_ended(), "{name} has ended: {}", self.last_words());
             answers()
         })
+    }
+
+    /// The last of what it has said so far.
+    pub(crate) fn last_words(&self) -> String {
+        self.0.stderr_so_far().lines().last().unwrap_or_default().to_owned()
     }
 
     fn has_ended(&self) -> bool {

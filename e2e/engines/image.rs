@@ -1,4 +1,4 @@
-//! An image made on the spot: a root file system of busybox, as a tree, and as an archive of the OCI image layout.
+//! Images made on the spot: a root file system of busybox, as a tree, and in an archive of the OCI image layout.
 
 use super::common::{installed, said};
 use harness::{Host, Stop, Value, json};
@@ -8,6 +8,9 @@ use std::process::Command;
 
 /// The name it has after an import.
 pub(crate) const NAME: &str = "docker.io/library/busybox:latest";
+
+/// The same files with a command that waits, for the first container of a pod.
+pub(crate) const PAUSE: &str = "docker.io/library/pause:latest";
 
 /// The tree, made once for all trials of a run.
 pub(crate) fn tree(host: &Host) -> Result<PathBuf, Stop> {
@@ -53,23 +56,28 @@ pub(crate) fn archive(host: &Host) -> Result<PathBuf, Stop> {
     std::fs::create_dir_all(&blobs)?;
     let layer = tar(host, &tree(host)?, &shared.join("layer"))?;
     let layer = blob(host, &layer, &blobs)?;
-    let config = json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        "os": "linux",
-        "config": { "Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"] },
-        "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
-    });
-    let config = text_blob(host, &config, &shared, &blobs)?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
-        "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar")],
-    });
-    let manifest = text_blob(host, &manifest, &shared, &blobs)?;
-    let mut entry = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
-    entry["annotations"] = json!({ "io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "latest" });
-    std::fs::write(layout.join("index.json"), json!({ "schemaVersion": 2, "manifests": [entry] }).to_string())?;
+    let mut entries = Vec::new();
+    for (name, command) in [(NAME, &["/bin/sh"][..]), (PAUSE, &["/bin/payload", "sleep"])] {
+        let config = json!({
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "os": "linux",
+            "config": { "Env": ["PATH=/usr/bin:/bin"], "Cmd": command },
+            "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+        });
+        let config = text_blob(host, &config, &shared, &blobs)?;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
+            "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar")],
+        });
+        let manifest = text_blob(host, &manifest, &shared, &blobs)?;
+        let mut entry = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
+        entry["annotations"] =
+            json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": "latest" });
+        entries.push(entry);
+    }
+    std::fs::write(layout.join("index.json"), json!({ "schemaVersion": 2, "manifests": entries }).to_string())?;
     std::fs::write(layout.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
     let made = tar(host, &layout, &shared.join("image.new"))?;
     std::fs::rename(made, &archive)?;

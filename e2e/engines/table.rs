@@ -69,6 +69,7 @@ fn plain(host: &Host, text: &str) -> String {
         .replace(&host.dir().display().to_string(), "DIR")
         .replace(host.tag(), "TAG")
         .replace('`', "'");
+    let text = without_times(&text);
     // Ids of containers are 64 hexadecimal digits.
     let mut out = String::new();
     let mut word = String::new();
@@ -82,4 +83,14 @@ fn plain(host: &Host, text: &str) -> String {
         out.push(letter);
     }
     out.trim_end().to_owned()
+}
+
+/// crun logs to stderr when its program cannot be executed, with the time of day.
+fn without_times(text: &str) -> String {
+    let mut parts = text.split("\"time\":\"");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        let rest = part.split_once('"').map_or("", |(_, rest)| rest);
+        format!("{all}\"time\":\"TIME\"{rest}")
+    })
 }

@@ -1,7 +1,9 @@
 //! containerd of the trial's own, and its client ctr: `ctr run --runc-binary` with the runtime under test.
 
 mod compared;
+mod cri;
 mod exits;
+mod grpc;
 mod limits;
 mod options;
 mod restart;
@@ -30,6 +32,7 @@ pub(crate) fn trials() -> Feature {
     let feature = terminal::trials(feature);
     let feature = setup::trials(feature);
     let feature = exits::trials(feature);
+    let feature = cri::trials(feature);
     restart::trials(feature)
 }
 
@@ -61,6 +64,8 @@ pub(crate) struct Containerd<'h> {
     ctr: PathBuf,
     daemon: RefCell<Option<Daemon>>,
     runtime: PathBuf,
+    /// containerd's own: the trial's tag, as it stands in each path, cgroups' among them; or that of its CRI plugin.
+    namespace: String,
     _run: Mounted,
 }
 
@@ -69,13 +74,28 @@ pub(crate) fn with(body: impl Fn(&Containerd<'_>) -> Outcome + Send + 'static) -
     move |host| {
         let own = Choice { name: host.runtime.name(), program: host.runtime.program(), peer: false };
         let engine = Containerd::start(host, &own)?;
-        body(&engine)?;
-        engine.stop()
+        let seen = body(&engine);
+        if matches!(seen, Ok(()) | Err(Stop::Skipped(_))) {
+            engine.stop()?;
+        }
+        seen
     }
 }
 
 impl<'h> Containerd<'h> {
     fn start(host: &'h Host, choice: &Choice<'_>) -> Result<Self, Stop> {
+        // CRI has no part in these trials.
+        Self::start_with(host, choice, host.tag(), &["grpc.v1.cri"], |_| String::new())
+    }
+
+    /// `more` is what its configuration says besides, of the program that it is to call.
+    fn start_with(
+        host: &'h Host,
+        choice: &Choice<'_>,
+        namespace: &str,
+        off: &[&str],
+        more: impl Fn(&Path) -> String,
+    ) -> Result<Self, Stop> {
         installed("containerd")?;
         installed("containerd-shim-runc-v2")?;
         let ctr = installed("ctr")?;
@@ -86,24 +106,26 @@ impl<'h> Containerd<'h> {
             ctr,
             daemon: RefCell::new(None),
             runtime: callable(choice, &dir)?,
+            namespace: namespace.to_owned(),
             _run: Mounted::tmpfs(Path::new(RUN))?,
             dir,
         };
-        engine.configure()?;
+        engine.configure(off, &more(&engine.runtime))?;
         engine.launch()?;
         let archive = image::archive(host)?;
         engine.must(&["image", "import", &archive.to_string_lossy()])?;
         Ok(engine)
     }
 
-    fn configure(&self) -> Outcome {
+    fn configure(&self, off: &[&str], more: &str) -> Outcome {
         let dir = self.dir.display();
-        // CRI, and snapshotters that want a disk of their own, have no part in these trials.
-        let off = ["grpc.v1.cri", "snapshotter.v1.btrfs", "snapshotter.v1.zfs", "snapshotter.v1.devmapper"];
-        let off = off.map(|name| format!("\"io.containerd.{name}\"")).join(", ");
+        // Snapshotters that want a disk of their own have no part in any.
+        let off = [off, &["snapshotter.v1.btrfs", "snapshotter.v1.zfs", "snapshotter.v1.devmapper"]].concat();
+        let off: Vec<String> = off.iter().map(|name| format!("\"io.containerd.{name}\"")).collect();
         let text = format!(
-            "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = [{off}]\n\
-             [grpc]\naddress = \"{dir}/sock\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{dir}/opt\"\n"
+            "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = [{}]\n\
+             [grpc]\naddress = \"{dir}/sock\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{dir}/opt\"\n{more}",
+            off.join(", ")
         );
         Ok(std::fs::write(self.dir.join("config.toml"), text)?)
     }
@@ -112,6 +134,7 @@ impl<'h> Containerd<'h> {
     pub(crate) fn launch(&self) -> Outcome {
         let mut command = Command::new(installed("containerd")?);
         command.arg("--config").arg(self.dir.join("config.toml")).env("TMPDIR", self.dir.join("tmp"));
+        command.current_dir(&self.dir);
         let daemon = Daemon::start(self.host, command)?;
         daemon.wait_for("containerd", || Ok(self.ctr(&["version"])?.code() == Some(0)))?;
         *self.daemon.borrow_mut() = Some(daemon);
@@ -141,11 +164,10 @@ impl<'h> Containerd<'h> {
 
     /// Of no container that was deleted may anything be left.
     pub(crate) fn nothing_left(&self) -> Outcome {
-        let tag = self.host.tag();
         let places = [
             self.dir.join("tmp"),
-            Path::new(RUN).join("runc").join(tag),
-            self.dir.join("state/io.containerd.runtime.v2.task").join(tag),
+            Path::new(RUN).join("runc").join(&self.namespace),
+            self.dir.join("state/io.containerd.runtime.v2.task").join(&self.namespace),
             Path::new(RUN).join("s"),
         ];
         wait_until("shims to end", || Ok(names(&places[3]).is_empty()))?;
@@ -155,10 +177,9 @@ impl<'h> Containerd<'h> {
         Ok(())
     }
 
-    /// ctr, with the trial's tag as the namespace: it stands in each path, cgroups' among them.
     pub(crate) fn ctr_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.ctr);
-        command.arg("--address").arg(self.dir.join("sock")).arg("--namespace").arg(self.host.tag());
+        command.arg("--address").arg(self.dir.join("sock")).arg("--namespace").arg(&self.namespace);
         command.args(args).stdin(std::process::Stdio::null());
         command
     }

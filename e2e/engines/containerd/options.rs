@@ -18,6 +18,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
                 Ok(())
             }),
         )
+        .trial("--user takes a name of the image, or numbers", with(user))
         .trial("--mount binds, read-only where asked", with(mount))
         .trial(
             "--read-only makes the root read-only",
@@ -101,6 +102,20 @@ fn streams(engine: &Containerd<'_>) -> Outcome {
     ensure_eq!(finished.stdout, "two one\n");
     ensure!(finished.stderr.contains("aside\n"), "{finished}");
     Ok(())
+}
+
+fn user(engine: &Containerd<'_>) -> Outcome {
+    if !engine.must(&["run", "--help"])?.contains("--user ") {
+        return Err(Stop::skipped("this ctr has no --user, as before 1.7"));
+    }
+    let script = "echo $(id -u) $(id -g) $(sed -n 's/^CapEff:.//p' /proc/self/status)";
+    let seen = |user: &str| engine.prints(&["--user", user], &["sh", "-c", script]);
+    ensure_eq!(seen("sailor")?, "1000 1000 0000000000000000");
+    ensure_eq!(seen("1000")?, "1000 1000 0000000000000000");
+    ensure_eq!(seen("5:7")?, "5 7 0000000000000000");
+    let finished = engine.run(&["--rm", "--user", "nobody-here"], &engine.host.unique("c"), &["true"])?;
+    ensure!(finished.stderr.contains("no users found"), "{finished}");
+    code(finished, 1).map(drop)
 }
 
 fn mount(engine: &Containerd<'_>) -> Outcome {

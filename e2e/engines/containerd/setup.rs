@@ -10,12 +10,15 @@ pub(super) fn trials(feature: Feature) -> Feature {
     feature.trial("the lines of docs/engines.md make a runtime handler", dump)
 }
 
-fn dump(host: &Host) -> Outcome {
+pub(super) fn lines() -> Result<&'static str, Stop> {
     let section = PAGE.split("\n## ").find(|section| section.starts_with("containerd\n"));
     let lines = section.and_then(|section| section.split("```toml\n").nth(1)?.split("```").next());
-    let lines = lines.ok_or_else(|| Stop::failed("docs/engines.md has no lines for containerd"))?;
+    lines.ok_or_else(|| Stop::failed("docs/engines.md has no lines for containerd"))
+}
+
+fn dump(host: &Host) -> Outcome {
     let file = host.dir().join("config.toml");
-    std::fs::write(&file, lines)?;
+    std::fs::write(&file, lines()?)?;
     let mut command = Command::new(installed("containerd")?);
     command.arg("--config").arg(&file).args(["config", "dump"]);
     let told = said(host.program(command)?.finish()?)?;

@@ -1,0 +1,231 @@
+//! containerd's CRI with wharf as a runtime handler: what a kubelet asks of a pod, from its sandbox to its removal.
+
+use super::grpc::{Fields, Message, call};
+use super::{Choice, Containerd, RUN, setup};
+use crate::engines::common::{cgroup_value, said, wait_until};
+use crate::engines::image::{NAME, PAUSE};
+use harness::{Feature, Host, Outcome, Stop, ensure, ensure_eq};
+use nix::sys::signal::Signal;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The handler that pods ask for, of the documents, and where containerd keeps what is of CRI.
+const HANDLER: &str = "wharf";
+const NAMESPACE: &str = "k8s.io";
+
+/// Of enumerations of the protocol.
+const NODE: i64 = 2;
+const RUNNING: i64 = 1;
+const EXITED: i64 = 2;
+
+pub(super) fn trials(feature: Feature) -> Feature {
+    feature
+        .trial("CRI: a pod and a container of the handler, from RunPodSandbox to RemovePodSandbox", life)
+        .trial("CRI: a command that is missing and an exec that fails are told, and leave nothing", failures)
+        .trial("CRI: pods outlive a killed containerd, and the next one has them again", restart)
+}
+
+fn life(host: &Host) -> Outcome {
+    let cri = Cri::start(host)?;
+    let pod = cri.pod()?;
+    let script = "echo out; echo err >&2; trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done";
+    let id = cri.container(&pod, &["sh", "-c", script])?;
+    ensure_eq!(cri.status(&id)?.number(3)?, 0, "the state after CreateContainer");
+    cri.runtime("StartContainer", &container(&id))?;
+    ensure_eq!(cri.status(&id)?.number(3)?, RUNNING);
+    // Only the handler's program knows its own records.
+    let root = Path::new(RUN).join("runc").join(NAMESPACE);
+    let mut state = Command::new(host.runtime.program());
+    state.arg("--root").arg(root).args(["state", &id]);
+    ensure!(said(host.program(state)?.finish()?)?.contains("\"running\""), "not of the handler");
+    let log = cri.logs().join("c.log");
+    let text = || Ok::<_, Stop>(std::fs::read_to_string(&log).unwrap_or_default());
+    wait_until("the log", || Ok(text()?.contains("stdout F out\n") && text()?.contains("stderr F err\n")))?;
+
+    let told = cri.exec(&id, &["sh", "-c", "echo $0; echo aside >&2; exit 9", "exec"])?;
+    ensure_eq!((told.text(1)?.trim(), told.text(2)?.trim(), told.number(3)?), ("exec", "aside", 9));
+    let same = "for name in net ipc uts; do readlink /proc/self/ns/$name; done";
+    let (own, first) = (cri.exec(&id, &["sh", "-c", same])?.text(1)?, namespaces(cri.engine.task(&pod)?.0)?);
+    ensure_eq!(own, first, "namespaces of the pod");
+
+    let pid = cri.engine.task(&id)?.0;
+    let limit = || cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max");
+    let quota = || cgroup_value(pid, "cpu", "cpu.cfs_quota_us", "cpu.max");
+    ensure_eq!(limit()?, "67108864");
+    let changed = Message::default().number(1, 100_000).number(2, 25_000).number(4, 33_554_432);
+    cri.runtime("UpdateContainerResources", &container(&id).message(2, &changed))?;
+    ensure_eq!((limit()?.as_str(), quota()?.split(' ').next()), ("33554432", Some("25000")));
+    let stats = cri.runtime("ContainerStats", &container(&id))?.message(1)?;
+    // The memory's working set, a number in a message of its own.
+    ensure!(stats.message(3)?.message(2)?.number(1)? > 0, "no memory in the statistics");
+
+    cri.runtime("StopContainer", &container(&id).number(2, 20))?;
+    let status = cri.status(&id)?;
+    ensure_eq!((status.number(3)?, status.number(7)?), (EXITED, 7));
+    ensure!(text()?.contains("stdout F bye\n"), "{:?}", text());
+    ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "the payload is left");
+    cri.runtime("RemoveContainer", &container(&id))?;
+    ensure!(cri.try_status(&id)?.is_none(), "the container is left");
+    cri.end(&pod)
+}
+
+fn failures(host: &Host) -> Outcome {
+    let cri = Cri::start(host)?;
+    let pod = cri.pod()?;
+    let id = cri.container(&pod, &["/bin/nothing"])?;
+    let why = cri.refused("StartContainer", &container(&id))?;
+    ensure!(why.contains("/bin/nothing") && why.contains("no such file or directory"), "{why}");
+    let status = cri.status(&id)?;
+    // What runc leads to: the reason is containerd's, for all that the runtime refuses.
+    ensure_eq!((status.number(3)?, status.number(7)?, status.text(10)?.as_str()), (EXITED, 128, "StartError"));
+    cri.runtime("RemoveContainer", &container(&id))?;
+    let id = cri.container(&pod, &["sleep", "1000"])?;
+    cri.runtime("StartContainer", &container(&id))?;
+    let why = cri.refused("ExecSync", &container(&id).text(2, "nothing"))?;
+    ensure!(why.contains("executable file not found in $PATH"), "{why}");
+    // A probe that takes too long is ended, and the container goes on.
+    cri.refused("ExecSync", &container(&id).text(2, "sleep").text(2, "1000").number(3, 1))?;
+    let sleeping = cri.exec(&id, &["sh", "-c", "pidof sleep | wc -w"])?.text(1)?;
+    ensure_eq!(sleeping.trim(), "1", "what the probe ran is left");
+    ensure_eq!(cri.status(&id)?.number(3)?, RUNNING);
+    cri.end(&pod)
+}
+
+fn restart(host: &Host) -> Outcome {
+    let cri = Cri::start(host)?;
+    let pod = cri.pod()?;
+    let id = cri.container(&pod, &["sleep", "1000"])?;
+    cri.runtime("StartContainer", &container(&id))?;
+    let pid = cri.engine.task(&id)?.0;
+    cri.engine.end(Signal::SIGKILL)?;
+    cri.engine.launch()?;
+    cri.ready()?;
+    ensure_eq!((cri.status(&id)?.number(3)?, cri.engine.task(&id)?.0), (RUNNING, pid));
+    ensure_eq!(cri.exec(&id, &["sh", "-c", "exit 11"])?.number(3)?, 11);
+    cri.runtime("StopContainer", &container(&id))?;
+    ensure_eq!(cri.status(&id)?.number(7)?, 137);
+    cri.end(&pod)
+}
+
+/// A daemon whose CRI plugin has the handler.
+struct Cri<'h> {
+    engine: Containerd<'h>,
+    socket: PathBuf,
+}
+
+impl<'h> Cri<'h> {
+    fn start(host: &'h Host) -> Result<Self, Stop> {
+        let own = Choice { name: host.runtime.name(), program: host.runtime.program(), peer: false };
+        // The documents' lines. What cannot be raised here stays as it is; pods have no network of their own here.
+        let lines = setup::lines()?.replace("version = 2\n", "");
+        let more = |runtime: &Path| {
+            format!(
+                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\nrestrict_oom_score_adj = true\n{}",
+                lines.replace("/usr/local/bin/wharf", &runtime.display().to_string())
+            )
+        };
+        let engine = Containerd::start_with(host, &own, NAMESPACE, &[], more)?;
+        let cri = Cri { socket: engine.dir.join("sock"), engine };
+        cri.ready()?;
+        Ok(cri)
+    }
+
+    /// Waits until the plugin answers and has heard of the images.
+    fn ready(&self) -> Outcome {
+        for name in [NAME, PAUSE] {
+            let image = Message::default().message(1, &Message::default().text(1, name));
+            wait_until(name, || {
+                let told = call(&self.socket, "/runtime.v1.ImageService/ImageStatus", &image)?;
+                Ok(told.map(|told| told.message(1)?.text(1)).transpose()?.is_some_and(|id| !id.is_empty()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn ask(&self, method: &str, message: &Message) -> Result<Option<Fields>, Stop> {
+        call(&self.socket, &format!("/runtime.v1.RuntimeService/{method}"), message)
+    }
+
+    /// A call that must succeed.
+    fn runtime(&self, method: &str, message: &Message) -> Result<Fields, Stop> {
+        self.ask(method, message)?.ok_or_else(|| Stop::failed(format!("{method}: {}", self.last_words())))
+    }
+
+    /// A call that must not: why, in containerd's words.
+    fn refused(&self, method: &str, message: &Message) -> Result<String, Stop> {
+        ensure!(self.ask(method, message)?.is_none(), "{method} succeeded");
+        Ok(self.last_words())
+    }
+
+    fn last_words(&self) -> String {
+        self.engine.daemon.borrow().as_ref().map(|daemon| daemon.last_words()).unwrap_or_default()
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.engine.dir.join("logs")
+    }
+
+    /// PodSandboxConfig: names, logs, and the host's network, with which containerd leaves the host's name too.
+    fn config(&self) -> Message {
+        let names = Message::default().text(1, "pod").text(2, "uid").text(3, "default");
+        let host_network = Message::default().number(1, NODE);
+        let linux = Message::default()
+            .text(1, &format!("/{}", self.engine.host.tag()))
+            .message(2, &Message::default().message(1, &host_network));
+        let logs = self.logs();
+        Message::default().message(1, &names).text(3, &logs.to_string_lossy()).message(8, &linux)
+    }
+
+    fn pod(&self) -> Result<String, Stop> {
+        self.runtime("RunPodSandbox", &Message::default().message(1, &self.config()).text(2, HANDLER))?.text(1)
+    }
+
+    /// A container of the pod with a limit of 64 MiB, created.
+    fn container(&self, pod: &str, command: &[&str]) -> Result<String, Stop> {
+        let limits = Message::default().number(1, 100_000).number(2, 50_000).number(4, 67_108_864);
+        let host_network = Message::default().number(1, NODE);
+        let security = Message::default().message(3, &host_network);
+        let mut config = Message::default()
+            .message(1, &Message::default().text(1, "c"))
+            .message(2, &Message::default().text(1, NAME));
+        for word in command {
+            config = config.text(3, word);
+        }
+        let linux = Message::default().message(1, &limits).message(2, &security);
+        let config = config.text(11, "c.log").message(15, &linux);
+        let asked = Message::default().text(1, pod).message(2, &config).message(3, &self.config());
+        self.runtime("CreateContainer", &asked)?.text(1)
+    }
+
+    fn exec(&self, id: &str, command: &[&str]) -> Result<Fields, Stop> {
+        let asked = command.iter().fold(container(id), |asked, word| asked.text(2, word));
+        self.runtime("ExecSync", &asked.number(3, 60))
+    }
+
+    fn try_status(&self, id: &str) -> Result<Option<Fields>, Stop> {
+        self.ask("ContainerStatus", &container(id))?.map(|told| told.message(1)).transpose()
+    }
+
+    fn status(&self, id: &str) -> Result<Fields, Stop> {
+        self.try_status(id)?.ok_or_else(|| Stop::failed(format!("ContainerStatus: {}", self.last_words())))
+    }
+
+    /// Stops and removes the pod, with what is left in it; nothing may be left of either.
+    fn end(self, pod: &str) -> Outcome {
+        let asked = Message::default().text(1, pod);
+        self.runtime("StopPodSandbox", &asked)?;
+        self.runtime("RemovePodSandbox", &asked)?;
+        self.engine.stop()
+    }
+}
+
+/// The first field of nearly every request about a container.
+fn container(id: &str) -> Message {
+    Message::default().text(1, id)
+}
+
+fn namespaces(pid: i32) -> Result<String, Stop> {
+    let of = |name: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}"));
+    let links: Result<Vec<_>, _> = ["net", "ipc", "uts"].map(of).into_iter().collect();
+    Ok(links?.iter().map(|link| format!("{}\n", link.display())).collect())
+}
