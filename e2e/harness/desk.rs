@@ -2,12 +2,13 @@
 
 use crate::runtime::limit;
 use crate::{Bundle, Host, Screen, Stop};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,6 +96,12 @@ impl Desk {
         }
         command.stdin(self.stdio()?).stdout(self.stdio()?).stderr(self.stdio()?);
         Ok(Seated { child: command.spawn()? })
+    }
+
+    /// True when nothing that was typed waits for a reader.
+    pub fn is_read(&self) -> Result<bool, Stop> {
+        let mut all = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut all, PollTimeout::ZERO)? == 0)
     }
 
     /// The terminal goes away, as when a window is closed.

@@ -200,7 +200,9 @@ fn logs(engine: &Containerd<'_>) -> Outcome {
     ensure_eq!(finished.stdout, "");
     let file = engine.host.dir().join("log");
     let uri = format!("file://{}", file.display());
-    let (id, _) = engine.detached(&["--log-uri", &uri], &["sh", "-c", "echo out; echo err >&2; exit 4"])?;
+    // The shim closes the file of both streams when the first one ends: with runc too, the last words of the other may be lost.
+    let script = "echo out; echo err >&2; sleep 0.5; exit 4";
+    let (id, _) = engine.detached(&["--log-uri", &uri], &["sh", "-c", script])?;
     ensure_eq!(engine.exit_code(&id)?, 4);
     // Two pipes: the order of the lines is not settled.
     let text = std::fs::read_to_string(file)?;

@@ -35,6 +35,11 @@ pub(crate) fn cases() -> Vec<Case> {
             let (code, text) = typed(podman, &run(podman, &["--tty", "--rm"], "echo a; echo b >&2; echo c"), &[])?;
             Ok(format!("{}, {code}", text.split_whitespace().collect::<Vec<_>>().join(" ")))
         }),
+        case(
+            "attach to a terminal: what is typed, and the keys that leave it",
+            "got ahoy, left 0, running; 5",
+            attached,
+        ),
         case("run --detach --tty: the log has the terminal's lines", "one two, a terminal", |podman| {
             podman.start(
                 "c",
@@ -74,6 +79,26 @@ pub(crate) fn cases() -> Vec<Case> {
             Ok(told(&text, &[("/dev/pts/0", "tty")], code))
         }),
     ]
+}
+
+/// Left by its keys, the container goes on, and can be attached to again.
+fn attached(podman: &Podman) -> Result<String, Stop> {
+    let script = "while read line; do [ $line != end ] || exit 5; echo got $line; done";
+    podman.start("c", &["--interactive", "--tty"], &["sh", "-c", script])?;
+    let attach = ["attach", "--detach-keys", "ctrl-x,x", "c"].map(String::from);
+    let mut desk = Desk::new(31, 97)?;
+    let seated = desk.sit(podman.command(&words(&attach)))?;
+    desk.screen.write("ahoy\n")?;
+    desk.screen.wait_for("got ahoy")?;
+    // Podman knows a key only where it reads that alone.
+    desk.screen.write("\x18")?;
+    podman.wait_for("the first key to be read", || Ok(desk.is_read()?.then_some(())))?;
+    desk.screen.write("x")?;
+    let left = seated.end(&mut desk.screen)?;
+    let status = podman.inspect("c", "{{.State.Status}}")?;
+    typed(podman, &attach, &["|end\n"])?;
+    let ended = podman.must(&["wait", "c"])?;
+    Ok(format!("got ahoy, left {left}, {status}; {ended}"))
 }
 
 fn run(podman: &Podman, options: &[&str], script: &str) -> Vec<String> {
