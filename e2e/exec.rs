@@ -116,6 +116,12 @@ fn flags(host: &Host) -> Result<(), Stop> {
     let [user] = container.exec_lines(&["-u", "1000"], &["report"])?;
     ensure_eq!((&user["uid"], &user["gid"]), (&json!([1000, 1000, 1000, 1000]), &json!([0, 0, 0, 0])));
     ensure!(user.list("/env").contains(&"HOME=/home"), "{}", user["env"]);
+    container.delete_force()?;
+    let container = host.start(&host.bundle()?.payload(&["sleep"]).set("/process/noNewPrivileges", json!(true)))?;
+    for (options, expected) in [(&[][..], "1"), (&["--no-new-privs=false"], "0"), (&["--no-new-privs=true"], "1")] {
+        let [joined] = container.exec_lines(options, &["report"])?;
+        ensure_eq!(joined["no_new_privileges"], json!(expected), "{options:?}");
+    }
     container.delete_force()
 }
 

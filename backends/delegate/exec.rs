@@ -77,7 +77,8 @@ pub(crate) fn arguments(call: Call, id: &str, asked: &Exec) -> Call {
     }
     let switches = [
         ("--tty", asked.tty),
-        ("--no-new-privs", asked.no_new_privileges),
+        ("--no-new-privs", asked.no_new_privileges == Some(true)),
+        ("--no-new-privs=false", asked.no_new_privileges == Some(false)),
         ("--ignore-paused", asked.ignore_paused),
         ("--detach", asked.detach),
     ];

@@ -141,10 +141,11 @@ impl Scan {
     fn option(&mut self, word: OsString, known: impl Fn(&str) -> Option<&'static Opt>) {
         let split = word.to_str().and_then(|text| text.strip_prefix("--")).and_then(|text| text.split_once('='));
         if let Some((name, value)) = split {
-            if known(name).is_some_and(|opt| opt.value.is_none()) {
+            if let Some(opt) = known(name).filter(|opt| opt.value.is_none()) {
                 match value {
                     "true" | "1" => return self.words.push(format!("--{name}").into()),
-                    "false" | "0" => return,
+                    "false" | "0" if opt.among.is_empty() => return,
+                    "0" => return self.words.push(format!("--{name}=false").into()),
                     _ => {}
                 }
             } else {
@@ -235,7 +236,11 @@ fn arg(opt: &Opt) -> Arg {
         None => arg,
     };
     match opt.value {
-        None => arg.action(ArgAction::SetTrue),
+        None if opt.among.is_empty() => arg.action(ArgAction::SetTrue),
+        None => {
+            let arg = arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("true");
+            arg.value_name("BOOL").value_parser(value_parser!(bool)).hide_possible_values(true)
+        }
         Some(name) => {
             let parser: ValueParser = if !opt.among.is_empty() {
                 PossibleValuesParser::new(opt.among).into()
@@ -284,7 +289,7 @@ fn mistake(error: &clap::Error, verb: Option<&Words>) -> Error {
         ErrorKind::MissingSubcommand => usage("no verb is given".to_owned()).hint("see wharf --help"),
         ErrorKind::MissingRequiredArgument => usage(format!("missing {word}")),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let option = word.split(' ').next().unwrap_or_default().to_owned();
+            let option = word.split([' ', '[']).next().unwrap_or_default().to_owned();
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
             if value.is_empty() {
                 return usage(format!("{option} needs a value"));

@@ -171,7 +171,7 @@ fn exec(words: &ArgMatches) -> Result<Exec> {
             capabilities: texts("cap"),
             apparmor: text("apparmor"),
             process_label: text("process-label"),
-            no_new_privileges: words.get_flag("no-new-privs"),
+            no_new_privileges: words.get_one::<bool>("no-new-privs").copied(),
             preserve_fds: words.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
             ignore_paused: words.get_flag("ignore-paused"),
             cgroups: texts("cgroup"),

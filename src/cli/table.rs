@@ -6,7 +6,7 @@ pub(super) struct Opt {
     pub(super) long: &'static str,
     pub(super) short: Option<char>,
     pub(super) value: Option<&'static str>,
-    /// The only values allowed; empty means any.
+    /// The only values allowed; empty means any. A switch that has them may be left alone, set, and set to false.
     pub(super) among: &'static [&'static str],
     /// May be given more than once, and all are meant.
     pub(super) many: bool,
@@ -33,6 +33,11 @@ pub(super) struct Operand {
 
 const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Opt {
     Opt { long, short, value: None, among: &[], many: false, help }
+}
+
+/// A switch of which `=false` is something else than to leave it out.
+const fn either(long: &'static str, short: Option<char>, help: &'static str) -> Opt {
+    Opt { long, short, value: None, among: &["true", "false"], many: false, help }
 }
 
 const fn value(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Opt {
@@ -133,7 +138,7 @@ const EXEC: &[Opt] = &[
     each("cap", Some('c'), "CAPABILITY", "Add a capability"),
     value("apparmor", None, "WORD", "AppArmor profile"),
     value("process-label", None, "WORD", "SELinux label"),
-    switch("no-new-privs", None, "Set no_new_privs"),
+    either("no-new-privs", None, "Set no_new_privs, or leave it unset, whatever the process says"),
     value("preserve-fds", None, "N", "Pass on N descriptors from number 3 on [default: 0]"),
     switch("ignore-paused", None, "In a paused container wait until it is resumed"),
     each("cgroup", None, "[CONTROLLER:]PATH", "Run in this cgroup, which is below the container's"),

@@ -116,6 +116,25 @@ fn switches_take_gos_values() {
 }
 
 #[test]
+fn no_new_privs_is_set_unset_or_for_the_process_to_say() {
+    for (options, expected) in [
+        ("", None),
+        ("--no-new-privs", Some(true)),
+        ("--no-new-privs=1", Some(true)),
+        ("--no-new-privs=false", Some(false)),
+        ("--no-new-privs=0", Some(false)),
+        ("--no-new-privs --no-new-privs=false", Some(false)),
+    ] {
+        let Action::Exec { exec, .. } = request(&format!("exec {options} c true")).action else { panic!() };
+        assert_eq!(exec.no_new_privileges, expected, "{options:?}");
+    }
+    assert_eq!(
+        error("exec --no-new-privs=perhaps c true").to_string(),
+        "exec: \"perhaps\" is no value for --no-new-privs (one of true or false)"
+    );
+}
+
+#[test]
 fn signals_default_to_term() {
     for (line, expected) in [("kill c", 15), ("kill c SIGKILL", 9), ("kill c usr1", 10), ("kill c 0", 0)] {
         let Action::Kill { signal, all, .. } = request(line).action else { panic!() };
@@ -197,7 +216,7 @@ fn engines_hand_a_process_file_to_exec() {
     assert_eq!((exec.cwd.as_deref(), exec.apparmor.as_deref()), (Some("/"), Some("a")));
     assert_eq!((exec.process_label.as_deref(), exec.preserve_fds), (Some("l"), 2));
     assert_eq!(exec.cgroups, ["cpu:/a", "memory:b"]);
-    assert!(exec.no_new_privileges && exec.ignore_paused && exec.tty && !exec.detach);
+    assert!(exec.no_new_privileges == Some(true) && exec.ignore_paused && exec.tty && !exec.detach);
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub struct Exec {
     pub apparmor: Option<String>,
     /// `--process-label`
     pub process_label: Option<String>,
-    /// `--no-new-privs`
-    pub no_new_privileges: bool,
+    /// `--no-new-privs`: set, or left unset, whatever the process has; none where it is for the process to say.
+    pub no_new_privileges: Option<bool>,
     /// `--preserve-fds`: how many descriptors from 3 on the process inherits.
     pub preserve_fds: u32,
     /// `--ignore-paused`: in a paused container the process waits until that is resumed.

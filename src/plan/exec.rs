@@ -108,8 +108,8 @@ pub fn changed(mut wanted: Process, asked: &Exec) -> Result<Process> {
     if let Some(label) = &asked.process_label {
         wanted.set_selinux_label(Some(label.clone()));
     }
-    if asked.no_new_privileges {
-        wanted.set_no_new_privileges(Some(true));
+    if asked.no_new_privileges.is_some() {
+        wanted.set_no_new_privileges(asked.no_new_privileges);
     }
     Ok(wanted)
 }
