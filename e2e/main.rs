@@ -67,6 +67,7 @@ mod seccomp_notify;
 mod specification;
 mod stale_state;
 mod sysctl;
+mod systemd;
 mod terminal;
 mod update;
 mod user;
@@ -110,6 +111,9 @@ fn main() -> std::process::ExitCode {
         resources_blkio::trials(),
         resources_hugepages::trials(),
         resources_unified::trials(),
+        systemd::trials(),
+        systemd::properties::trials(),
+        systemd::trouble::trials(),
         seccomp::trials(),
         seccomp_notify::trials(),
         schema_walk::trials(),

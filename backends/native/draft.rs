@@ -40,7 +40,6 @@ impl<'a> Judged<'a> {
     pub(crate) fn new(native: &'a Native, job: Job<'a>) -> Result<Self> {
         let listen = activation::listen()?;
         let preserved = preserved(job.preserve_fds, listen.as_ref())?;
-        refuse(&job)?;
         let terminal = job.terminal()?;
         let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
         let spec = &job.bundle.spec;
@@ -55,7 +54,12 @@ impl<'a> Judged<'a> {
             None => None,
         };
         let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let cgroup = Wanted::new(Layout::detect()?, cgroups_path, job.id, resources, uid != 0)?;
+        let cgroup = if job.systemd_cgroup {
+            let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
+            Wanted::in_scope(Layout::detect()?, cgroups_path, job.id, resources, annotations)?
+        } else {
+            Wanted::new(Layout::detect()?, cgroups_path, job.id, resources, uid != 0)?
+        };
         let mut facts = facts(&job, &proc, &cgroup, uid)?;
         facts.listen = listen;
         let container = wharf_plan::container(spec, &facts)?;
@@ -105,14 +109,6 @@ pub(crate) fn preserved(asked: u32, listen: Option<&Listen>) -> Result<u32> {
     }
 }
 
-fn refuse(job: &Job<'_>) -> Result<()> {
-    let no = |flag: &str| Err(Error::unsupported(flag).because("is not supported yet"));
-    if job.systemd_cgroup {
-        return no("--systemd-cgroup");
-    }
-    Ok(())
-}
-
 fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Facts> {
     let spec = &job.bundle.spec;
     let text = |path: std::path::PathBuf| {
@@ -156,6 +152,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         apparmor: spec.process().as_ref().is_some_and(confined),
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
+        systemd_cgroup: job.systemd_cgroup,
         keep_groups: annotations::is_on(
             spec.annotations().as_ref().and_then(|all| all.get(annotations::KEEP_ORIGINAL_GROUPS)),
         ),

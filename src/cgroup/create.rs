@@ -14,11 +14,11 @@ use wharf_sys::credentials::effective_uid;
 /// A cgroup that exists, with its limits, in every hierarchy.
 #[derive(Debug)]
 pub struct Cgroup<'a> {
-    wanted: &'a Wanted,
-    /// None where no hierarchy is mounted.
-    base: Option<Dir>,
+    pub(crate) wanted: &'a Wanted,
+    /// None where no hierarchy is mounted, and before a scope is there.
+    pub(crate) base: Option<Dir>,
     /// Levels made by us, counted from the leaf, in each hierarchy.
-    made: Vec<u32>,
+    pub(crate) made: Vec<u32>,
     /// Hierarchies left out for want of permission.
     left_out: Vec<bool>,
     /// The container's own directory on v2.
@@ -31,6 +31,9 @@ impl Wanted {
     /// Refuses a cgroup that holds processes already: whoever finds such a record after a crash would take them for the
     /// container's, and kill them.
     pub fn expected(&self) -> Result<CgroupPaths> {
+        if let Some(unit) = &self.unit {
+            return self.expected_scope(unit);
+        }
         let Some(main) = self.layout.freezer() else { return Ok(CgroupPaths::default()) };
         let base = open_base(&self.layout)?;
         let exists = |index: usize, level: &str| {
@@ -88,7 +91,7 @@ impl Wanted {
     }
 }
 
-fn open_base(layout: &Layout) -> Result<Dir> {
+pub(crate) fn open_base(layout: &Layout) -> Result<Dir> {
     Dir::open(&layout.base).map_err(|errno| Error::system(format!("open {}", layout.base), errno as i32))
 }
 
@@ -101,10 +104,15 @@ fn levels(path: &str) -> impl DoubleEndedIterator<Item = &str> {
 impl<'a> Cgroup<'a> {
     /// Makes the levels that are missing, enables controllers on the way down (v2), and writes every limit and device
     /// rule. A leaf that exists already is used if no process is in it, as runc does. A failure removes what was made.
+    /// One that systemd makes is there with [`Cgroup::take`] only.
     pub fn create(wanted: &'a Wanted) -> Result<Cgroup<'a>> {
         let count = wanted.paths.len();
-        let base = if count == 0 { None } else { Some(open_base(&wanted.layout)?) };
+        let later = count == 0 || wanted.unit.is_some();
+        let base = if later { None } else { Some(open_base(&wanted.layout)?) };
         let mut cgroup = Cgroup { wanted, base, made: vec![0; count], left_out: vec![false; count], leaf: None };
+        if wanted.unit.is_some() {
+            return Ok(cgroup);
+        }
         match cgroup.fill() {
             Ok(()) => Ok(cgroup),
             Err(error) => {
@@ -125,13 +133,23 @@ impl<'a> Cgroup<'a> {
             if hierarchy.v2 {
                 enable(&self.files(), index, &self.wanted.writes, self.wanted.asks(index))?;
                 if self.wanted.program.is_some() || layout.version() == Version::V2 {
-                    let leaf = self.base().open_dir(&self.at(index, ""));
-                    self.leaf = Some(leaf.map_err(|errno| self.failed("open", index, errno))?);
+                    self.open_leaf(index)?;
                 }
             } else if hierarchy.controllers.iter().any(|controller| controller == "cpuset") {
                 self.inherit_cpuset(index)?;
             }
         }
+        self.limit()
+    }
+
+    pub(crate) fn open_leaf(&mut self, index: usize) -> Result<()> {
+        let leaf = self.base().open_dir(&self.at(index, ""));
+        self.leaf = Some(leaf.map_err(|errno| self.failed("open", index, errno))?);
+        Ok(())
+    }
+
+    /// Every limit and device rule.
+    pub(crate) fn limit(&self) -> Result<()> {
         self.files().write_all(&self.wanted.writes, None)?;
         if let Some((index, lines)) = &self.wanted.lines {
             write_lines(&self.files(), *index, lines)?;
@@ -146,7 +164,7 @@ impl<'a> Cgroup<'a> {
         self.base.as_ref().expect("a hierarchy is mounted")
     }
 
-    fn files(&self) -> Files<'_> {
+    pub(crate) fn files(&self) -> Files<'_> {
         Files { layout: &self.wanted.layout, base: self.base(), paths: &self.wanted.paths, made: &self.made }
     }
 
@@ -211,7 +229,7 @@ impl<'a> Cgroup<'a> {
 
     /// For `CLONE_INTO_CGROUP`, where v2 is alone: a process born there needs no [`Cgroup::place`].
     pub fn birth_fd(&self) -> Option<&OwnedFd> {
-        let alone = self.wanted.layout.version() == Version::V2;
+        let alone = self.wanted.layout.version() == Version::V2 && self.wanted.unit.is_none();
         // An ordinary user may be allowed to make a cgroup and yet not to move into it: that is found out by placing.
         let sure = alone && !self.wanted.may_leave_out(self.wanted.layout.unified()?);
         self.leaf.as_ref().filter(|_| sure).map(AsRef::as_ref)
@@ -233,6 +251,9 @@ impl<'a> Cgroup<'a> {
     /// Where it is, for the record. The leaf counts as made by us even if it was there, empty: as with runc, it is the
     /// container's own and goes with it. What was left out is not recorded: something of that name may be another's.
     pub fn paths(&self) -> CgroupPaths {
+        if self.wanted.unit.is_some() && self.made == [0] {
+            return CgroupPaths::default();
+        }
         let made = self.made.iter().zip(&self.left_out);
         let made: Vec<u32> = made.map(|(levels, out)| if *out { 0 } else { (*levels).max(1) }).collect();
         let mut paths = self.wanted.record(&made);
@@ -251,6 +272,9 @@ impl<'a> Cgroup<'a> {
 
     /// Removes the levels that were made here; for a failure before any process is in.
     pub fn undo(self) {
+        if self.wanted.unit.is_some() {
+            return;
+        }
         for (index, path) in self.wanted.paths.iter().enumerate() {
             for level in levels(path).rev().take(self.made[index] as usize) {
                 // Whatever stays because somebody else uses it by now is theirs.

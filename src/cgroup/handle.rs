@@ -1,8 +1,9 @@
 //! A cgroup found again by its record: its processes, freezing, killing, and its end.
 
 use crate::layout::Layout;
+use crate::systemd;
 use std::time::{Duration, Instant};
-use wharf_core::{CgroupPaths, Error, Kind, Result};
+use wharf_core::{CgroupPaths, Error, Kind, Result, UnitRecord};
 use wharf_sys::Errno;
 use wharf_sys::cgroup_fs::{self, Dir, kill};
 
@@ -29,6 +30,8 @@ pub struct Handle {
     pub(crate) places: Vec<Place>,
     /// Which hierarchy freezes and lists processes, and the path there.
     main: Option<(usize, String)>,
+    /// Of systemd, which it is.
+    pub(crate) unit: Option<UnitRecord>,
 }
 
 /// The error of a call on a cgroup.
@@ -109,7 +112,7 @@ impl Handle {
             }
         }
         if paths.payload.is_empty() || layout.hierarchies.is_empty() {
-            return Ok(Handle { layout, base: None, places: Vec::new(), main: None });
+            return Ok(Handle { layout, base: None, places: Vec::new(), main: None, unit: None });
         }
         let base = Dir::open(&layout.base);
         let base = base.map_err(|errno| Error::system(format!("open {}", layout.base), errno as i32))?;
@@ -124,7 +127,7 @@ impl Handle {
             .collect();
         let freezer = layout.freezer().filter(|_| !paths.freezer.is_empty());
         let main = freezer.map(|hierarchy| (hierarchy, paths.freezer.clone()));
-        Ok(Handle { layout, base: Some(base), places, main })
+        Ok(Handle { layout, base: Some(base), places, main, unit: paths.unit.clone() })
     }
 
     /// None where the container has no cgroup.
@@ -301,6 +304,14 @@ impl Handle {
         let Some(base) = &self.base else { return Ok(()) };
         let mut patience = Patience::new(BUSY);
         let mut failures: Vec<Error> = Vec::new();
+        if let Some(unit) = &self.unit {
+            // systemd would end what is in it, and that is not ours: all that is has been killed before.
+            match self.processes() {
+                Ok(left) if left.is_empty() => failures.extend(systemd::stop(unit).err()),
+                Ok(_) => {}
+                Err(error) => failures.push(error),
+            }
+        }
         for Place { hierarchy, path, made } in &self.places {
             if *made == 0 {
                 continue;

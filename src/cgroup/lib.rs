@@ -1,4 +1,5 @@
-//! Puts limits on a cgroup, reads its counters, freezes and kills it: v1, v2 and both at once, through cgroupfs.
+//! Puts limits on a cgroup, reads its counters, freezes and kills it: v1, v2 and both at once, through
+//! cgroupfs and through systemd.
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -18,7 +19,9 @@ mod parse;
 mod path;
 #[cfg(test)]
 mod samples;
+mod scope;
 mod statistics;
+mod systemd;
 mod update;
 mod wanted;
 

@@ -4,10 +4,12 @@ use crate::apply::Files;
 use crate::create::enable;
 use crate::handle::Handle;
 use crate::layout::{Layout, Version};
-use crate::wanted::limits;
+use crate::scope;
+use crate::systemd;
+use crate::wanted::{Write, limits};
 use crate::{device_rules, devices};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
-use wharf_core::{CgroupPaths, Error, Result};
+use wharf_core::{CgroupPaths, Error, Result, UnitRecord};
 
 /// A change that was judged and is ready to be made.
 pub struct Update {
@@ -55,6 +57,12 @@ impl Update {
         }
         let mut journal = Vec::new();
         let done = files.write_all(&writes, Some(&mut journal));
+        // After the kernel, which judges: what systemd is told of it writes itself, when it likes, and says nothing where
+        // that fails.
+        let done = done.and_then(|()| match &self.handle.unit {
+            Some(unit) => tell(unit, &files, &writes),
+            None => Ok(()),
+        });
         // Last, because they cannot always be taken back on v1.
         let done = done.and_then(|()| if devices { device_rules::replace(&files, &wanted) } else { Ok(()) });
         match done {
@@ -62,6 +70,17 @@ impl Update {
             Err(error) => Err(files.put_back(journal, error)),
         }
     }
+}
+
+/// Tells systemd of the new limits, or it would put the old ones back.
+fn tell(unit: &UnitRecord, files: &Files<'_>, writes: &[Write]) -> Result<()> {
+    let properties = scope::properties(unit.manager, writes)?;
+    if properties.is_empty() {
+        return Ok(());
+    }
+    systemd::set(unit, &properties)?;
+    // Some of its units are coarser than the kernel's.
+    files.write_all(writes, None)
 }
 
 /// Some values mean something only beside another: where that one is not asked for, the one in force is.

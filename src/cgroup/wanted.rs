@@ -2,6 +2,7 @@
 
 use crate::devices::{self, Line};
 use crate::layout::Layout;
+use crate::scope::Unit;
 use crate::{blockio, cpu, filter, memory, others, path};
 use oci_spec::runtime::LinuxResources;
 use std::borrow::Cow;
@@ -53,6 +54,8 @@ pub struct Wanted {
     fingerprint: u64,
     /// Hierarchies that ask nothing may be left out where we have no permission.
     pub(crate) optional: bool,
+    /// What systemd makes it as.
+    pub(crate) unit: Option<Unit>,
 }
 
 impl Wanted {
@@ -69,7 +72,15 @@ impl Wanted {
         optional: bool,
     ) -> Result<Wanted> {
         let paths = path::resolve(&layout, cgroups_path, id)?;
-        let optional = optional && cgroups_path.is_none_or(str::is_empty);
+        Wanted::judge(layout, paths, resources, optional && cgroups_path.is_none_or(str::is_empty))
+    }
+
+    pub(crate) fn judge(
+        layout: Layout,
+        paths: Vec<String>,
+        resources: Option<&LinuxResources>,
+        optional: bool,
+    ) -> Result<Wanted> {
         let writes = match resources {
             Some(resources) => limits(&layout, resources)?,
             None => Vec::new(),
@@ -77,7 +88,8 @@ impl Wanted {
         let asked = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
         let rules = devices::read(asked)?;
         let fingerprint = devices::fingerprint(&rules);
-        let mut wanted = Wanted { layout, paths, writes, lines: None, program: None, fingerprint, optional };
+        let (lines, program, unit) = (None, None, None);
+        let mut wanted = Wanted { layout, paths, writes, lines, program, fingerprint, optional, unit };
         let leave_out = optional && asked.is_empty();
         if let Some(hierarchy) = wanted.layout.find("devices") {
             if !leave_out {
@@ -139,7 +151,8 @@ impl Wanted {
             String::new()
         };
         let [seen, payload, freezer] = [path.clone(), path.clone(), path.clone()];
-        CgroupPaths { seen, payload, freezer, freezer_file, made: levels, apart }
+        let unit = self.unit.as_ref().map(|unit| unit.record.clone());
+        CgroupPaths { seen, payload, freezer, freezer_file, made: levels, apart, unit }
     }
 
     /// Whether anything was asked of a hierarchy.

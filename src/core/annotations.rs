@@ -17,11 +17,18 @@ pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 /// A system call in the seccomp profile that is not known is an error.
 pub const SECCOMP_FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 
+/// One property of the unit that systemd makes for the container, in the text form of GVariant.
+pub const SYSTEMD_PROPERTY: &str = "org.systemd.property.";
+/// The name of a cgroup inside of that unit, which is then the container's.
+pub const SYSTEMD_SUBGROUP: &str = "run.oci.systemd.subgroup";
+
 /// What becomes of an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It has the effect that its inventor gave it.
     Applied,
+    /// The same where systemd makes the cgroup; without `--systemd-cgroup` it has none.
+    Systemd,
     /// It would change how the container runs, and does not here.
     Refused,
     /// It has no effect here, and none that anybody could miss.
@@ -55,9 +62,17 @@ pub const TABLE: &[Annotation] = &[
     row("run.oci.timens_offset", Fate::Refused, "use linux.timeOffsets"),
     row("run.oci.delegate-cgroup", Fate::Refused, "the payload's cgroup is the container's"),
     row("run.oci.systemd.force_cgroup_v1", Fate::Refused, "mounts of type cgroup are of the host's layout"),
-    row("run.oci.systemd.subgroup", Fate::Ignored, "it is for a systemd cgroup manager"),
+    row(
+        SYSTEMD_SUBGROUP,
+        Fate::Systemd,
+        "the payload's cgroup is the one of this name inside of the container's scope",
+    ),
     row("run.oci.mount_context_type", Fate::Ignored, "it is for SELinux labels, which are refused where there are any"),
-    row("org.systemd.property.", Fate::Ignored, "it is for a systemd cgroup manager"),
+    row(
+        SYSTEMD_PROPERTY,
+        Fate::Systemd,
+        "the container's scope has this property, whose value is in GVariant's text form",
+    ),
     row("org.criu.config", Fate::Ignored, "it is for checkpoint and restore"),
     row("run.oci.", Fate::Ignored, "it is not known"),
     row("krun.", Fate::Ignored, "it is for a handler that is refused"),
@@ -75,19 +90,22 @@ pub fn find(key: &str) -> Option<&'static Annotation> {
 /// Those that change what wharf does: whoever takes a config.json from others has to look at them (features.md,
 /// `potentiallyUnsafeConfigAnnotations`).
 pub fn applied() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(|row| row.fate == Fate::Applied).map(|row| row.name)
+    TABLE.iter().filter(|row| matches!(row.fate, Fate::Applied | Fate::Systemd)).map(|row| row.name)
 }
 
 /// Refuses those that would have to change how the container runs; gives back those that have no effect and look as if
-/// they should.
-pub fn judge<'a>(keys: impl Iterator<Item = &'a str>) -> Result<Vec<(&'a str, &'static Annotation)>> {
+/// they should, and why. `systemd` makes the container's cgroup, or does not.
+pub fn judge<'a>(keys: impl Iterator<Item = &'a str>, systemd: bool) -> Result<Vec<(&'a str, &'static str)>> {
     let mut ineffective = Vec::new();
     for key in keys {
         match find(key) {
             Some(row) if row.fate == Fate::Refused => {
                 return Err(Error::unsupported(format!("annotation {key}")).because(row.what).at(pointer(key)));
             }
-            Some(row) if row.fate == Fate::Ignored => ineffective.push((key, row)),
+            Some(row) if row.fate == Fate::Ignored => ineffective.push((key, row.what)),
+            Some(row) if row.fate == Fate::Systemd && !systemd => {
+                ineffective.push((key, "it is for a cgroup of systemd's (--systemd-cgroup)"));
+            }
             _ => {}
         }
     }
@@ -115,7 +133,7 @@ mod tests {
         assert_eq!(fate(KEEP_ORIGINAL_GROUPS), Some(Fate::Applied));
         assert_eq!(fate("run.oci.handler"), Some(Fate::Refused));
         assert_eq!(fate("run.oci.of.tomorrow"), Some(Fate::Ignored));
-        assert_eq!(fate("org.systemd.property.CPUWeight"), Some(Fate::Ignored));
+        assert_eq!(fate("org.systemd.property.CPUWeight"), Some(Fate::Systemd));
         for label in ["io.podman.annotations.init", "io.kubernetes.cri.container-type", "run.ocix", "org.example"] {
             assert_eq!(fate(label), None, "{label}");
         }
@@ -123,10 +141,10 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_annotation_and_its_place() {
-        let error = judge(["a", "run.oci.handler"].into_iter()).unwrap_err();
+        let error = judge(["a", "run.oci.handler"].into_iter(), true).unwrap_err();
         assert_eq!(error.pointer(), Some("annotations/run.oci.handler"));
-        let told = judge(["run.oci.systemd.subgroup", "a"].into_iter()).unwrap();
-        assert_eq!(told.len(), 1);
+        let told = |systemd| judge(["run.oci.systemd.subgroup", "a"].into_iter(), systemd).unwrap().len();
+        assert_eq!((told(false), told(true)), (1, 0));
         assert_eq!(pointer("module.wasm.image/variant"), "annotations/module.wasm.image~1variant");
         assert!(!is_on(None) && !is_on(Some(&"0".to_owned())) && is_on(Some(&String::new())));
     }
@@ -143,6 +161,7 @@ mod tests {
             let line = line.unwrap_or_else(|| panic!("no row for {name}"));
             let fate = match row.fate {
                 Fate::Applied => "applied",
+                Fate::Systemd => "with systemd",
                 Fate::Refused => "refused",
                 Fate::Ignored => "no effect",
             };

@@ -24,7 +24,9 @@ pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
 pub use oci_spec::runtime::LinuxResources;
 pub use properties::{PROPERTIES, Place, place};
-pub use record::{CgroupPaths, HierarchyPath, HookEntry, Process, RECORD_VERSION, Record, RuleRecord};
+pub use record::{
+    CgroupPaths, HierarchyPath, HookEntry, Manager, Process, RECORD_VERSION, Record, RuleRecord, UnitRecord,
+};
 pub use statistics::{BlockIoEntry, Hugetlb, Pressure, Stall, Statistics};
 pub use terminal::Terminal;
 pub use verdict::{Remark, Verdict};

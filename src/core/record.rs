@@ -89,6 +89,36 @@ pub struct CgroupPaths {
     /// The hierarchies of cgroup v1 where path or levels differ from `payload` and `made`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apart: Vec<HierarchyPath>,
+    /// The unit that it is, where systemd has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitRecord>,
+}
+
+/// A unit of systemd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRecord {
+    /// With its suffix.
+    pub name: String,
+    pub manager: Manager,
+}
+
+/// Which systemd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// The first process of the host.
+    System,
+    /// The one of the user who calls.
+    User,
+}
+
+impl std::fmt::Display for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Manager::System => "the system's",
+            Manager::User => "the user's",
+        })
+    }
 }
 
 /// A container's cgroup in one hierarchy.

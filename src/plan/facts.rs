@@ -27,6 +27,8 @@ pub struct Facts {
     pub no_pivot: bool,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// `--systemd-cgroup`
+    pub systemd_cgroup: bool,
     /// The payload keeps the caller's supplementary groups.
     pub keep_groups: bool,
     /// Descriptors that the payload gets as systemd's services do.

@@ -74,8 +74,8 @@ pub(crate) fn all(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Result<(
         return Err(Error::invalid("an annotation with an empty key").at("annotations/"));
     }
     let keys = spec.annotations().iter().flatten().map(|(key, _)| key.as_str());
-    let ineffective = annotations::judge(keys)?;
-    notes.extend(ineffective.into_iter().map(|(key, row)| Note::Annotation { key: key.to_owned(), why: row.what }));
+    let ineffective = annotations::judge(keys, facts.systemd_cgroup)?;
+    notes.extend(ineffective.into_iter().map(|(key, why)| Note::Annotation { key: key.to_owned(), why }));
     let adds = |process: &Process| process.user().additional_gids().as_ref().is_some_and(|gids| !gids.is_empty());
     if facts.keep_groups && process(spec, adds) {
         notes.push(Note::GroupsKept);

@@ -181,7 +181,7 @@ pub(crate) fn features() -> Result<String> {
 
 fn typed() -> Result<Features, oci_spec::OciSpecError> {
     let owned = |list: &[&str]| -> Vec<String> { list.iter().map(|text| (*text).to_owned()).collect() };
-    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(true).build()?;
+    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(true).systemd_user(true).rdma(true).build()?;
     let seccomp = SeccompBuilder::default()
         .enabled(true)
         .actions(ACTIONS)
@@ -243,7 +243,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["linux"]["seccomp"]["actions"][0], "SCMP_ACT_ALLOW");
         assert_eq!(value["linux"]["namespaces"][0], "cgroup");
-        assert_eq!(value["linux"]["cgroup"]["systemd"], false);
+        assert_eq!(value["linux"]["cgroup"]["systemd"], true);
     }
 
     #[test]

@@ -95,10 +95,19 @@ impl Newborn {
         self.ended.get()
     }
 
+    /// Into its cgroup, which it was not born in.
+    pub(super) fn enter(&mut self, cgroup: &mut Cgroup<'_>) -> Result<()> {
+        let entered = cgroup.take(self.pid);
+        if cgroup.is_scope() {
+            self.cgroup = cgroup.paths();
+        }
+        entered
+    }
+
     /// Lets the init in between bear the one that stays, and takes that one in its place.
-    pub(super) fn adopt(&mut self, judged: &Judged<'_>, cgroup: &Cgroup<'_>) -> Result<()> {
+    pub(super) fn adopt(&mut self, judged: &Judged<'_>, cgroup: &mut Cgroup<'_>) -> Result<()> {
         if cgroup.birth_fd().is_none() {
-            cgroup.place(self.pid)?;
+            self.enter(cgroup)?;
         }
         self.go()?;
         let mut message = [0; wharf_steps::Failure::MAX];

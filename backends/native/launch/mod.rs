@@ -80,7 +80,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         }
     }
     let plan = written(&judged.container.plan, &slots)?;
-    let cgroup = Cgroup::create(&judged.cgroup)?;
+    let mut cgroup = Cgroup::create(&judged.cgroup)?;
     let directly = judged.container.namespaces.born == Born::Directly;
     let birth = Birth {
         new: if directly { judged.container.namespaces.new } else { 0 },
@@ -100,7 +100,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
             return Err(Error::system("create the container's first process", errno as i32));
         }
     };
-    settle(&judged, &cgroup, &mut newborn, state.as_ref(), record, dir)?;
+    settle(&judged, &mut cgroup, &mut newborn, state.as_ref(), record, dir)?;
     for (socket, words) in &pidfd_sockets {
         socket.send(words, &newborn.pidfd)?;
     }
@@ -195,7 +195,7 @@ pub(crate) fn written(plan: &Plan, slots: &Slots) -> Result<OwnedFd> {
 /// Everything between birth and readiness.
 fn settle(
     judged: &Judged<'_>,
-    cgroup: &Cgroup<'_>,
+    cgroup: &mut Cgroup<'_>,
     newborn: &mut Newborn,
     state: Option<&OwnedFd>,
     record: &Record,
@@ -205,7 +205,7 @@ fn settle(
     let namespaces = &judged.container.namespaces;
     if namespaces.born == Born::Directly {
         if cgroup.birth_fd().is_none() {
-            cgroup.place(pid)?;
+            newborn.enter(cgroup)?;
         }
         if namespaces.new_user() {
             birth::map_ids(&judged.proc, pid, namespaces)?;

@@ -49,6 +49,7 @@ impl Place {
             freezer_file: String::new(),
             made: self.levels,
             apart: Vec::new(),
+            unit: None,
         }
     }
 
