@@ -1,9 +1,11 @@
 //! Another runtime as the backend: `--backend crun` and `--backend runc`, the installed ones.
 
+use crate::notify_socket::Manager;
 use harness::{Bundle, ConsoleSocket, Desk, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 pub(crate) fn trials() -> Feature {
     let mut feature = Feature::new("delegate");
@@ -14,7 +16,11 @@ pub(crate) fn trials() -> Feature {
             .trial(&format!("a terminal of {peer} is ours in the foreground"), move |host| shown(host, peer))
             .trial(&format!("a terminal of {peer} goes to --console-socket"), move |host| handed(host, peer))
             .trial(&format!("{peer} tells its failure in our log, once"), move |host| fails(host, peer))
-            .trial(&format!("a container of {peer} is deleted by force while it runs"), move |host| forced(host, peer));
+            .trial(&format!("a container of {peer} is deleted by force while it runs"), move |host| forced(host, peer))
+            .trial(&format!("sd_notify: start with {peer} waits until the payload is ready"), move |host| {
+                notifies(host, peer)
+            })
+            .trial(&format!("descriptors of LISTEN_FDS reach a payload of {peer}"), move |host| listens(host, peer));
     }
     feature
         .trial("a backend that is not installed is named, and nothing is made", |host| {
@@ -207,6 +213,85 @@ fn handed(host: &Host, peer: &str) -> Outcome {
     host.runtime.must(&["start", bundle.id()])?;
     ensure_eq!(screen.line()?["controlling"], true);
     host.runtime.must(&["delete", "--force", bundle.id()]).map(drop)
+}
+
+fn notifies(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let manager = Manager::new(host)?;
+    let call = |words: &[&str]| host.runtime.spawn_command(manager.command(words));
+    let bundle = host.bundle()?.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1", ";", "sleep"]);
+    bundle.save()?;
+    done(call(&["--backend", peer, "create", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?)?;
+    let starting = call(&["start", bundle.id()])?;
+    wait_until_running(host, &bundle)?;
+    // Nobody's lock is held: it is paused, and goes on.
+    host.runtime.must(&["pause", bundle.id()])?;
+    host.runtime.must(&["resume", bundle.id()])?;
+    ensure!(manager.heard(300)?.is_empty(), "something was said before the payload did");
+    fs::write(bundle.rootfs().join("tmp/go"), "")?;
+    done(starting.finish()?)?;
+    let said = manager.until(|said| said.contains("READY=1"))?;
+    ensure!(!said.contains("MAINPID=1\n"), "{said:?}");
+    host.runtime.must(&["delete", "--force", bundle.id()])?;
+    // One that is made without a socket is not waited for.
+    let bundle = host.bundle()?.payload(&["sleep"]);
+    bundle.save()?;
+    done(with(host, peer, &["create", "--bundle", bundle.dir_text(), bundle.id()])?)?;
+    done(call(&["start", bundle.id()])?.finish()?)?;
+    host.runtime.must(&["delete", "--force", bundle.id()])?;
+    // As a child of ours it would not be heard.
+    let refused = call(&["--backend", peer, "run", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?;
+    ensure!(refused.code() == Some(125) && refused.last_line().contains("NOTIFY_SOCKET for run with"), "{refused}");
+    Ok(())
+}
+
+fn wait_until_running(host: &Host, bundle: &Bundle) -> Outcome {
+    let begun = std::time::Instant::now();
+    while state(host, bundle)?["status"] != "running" {
+        ensure!(begun.elapsed().as_secs() < 20, "it does not start");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn listens(host: &Host, peer: &str) -> Outcome {
+    ready(host, peer)?;
+    let bundle = host.bundle()?.payload(&["sleep"]);
+    bundle.save()?;
+    let called = |words: &[&str]| -> Result<Finished, Stop> {
+        let script = "exec 3</etc/hostname 4</etc/passwd 5</etc/group; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh"]).arg(host.runtime.program()).arg("--root").arg(host.root()).args(words);
+        host.runtime.spawn_command(command)?.finish()
+    };
+    let words = ["--backend", peer, "create", "--preserve-fds", "1", "--bundle", bundle.dir_text(), bundle.id()];
+    done(called(&words)?)?;
+    host.runtime.must(&["start", bundle.id()])?;
+    let place = format!("/proc/{}", state(host, &bundle)?["pid"]);
+    wait_for_payload(&place)?;
+    let environment = String::from_utf8_lossy(&fs::read(format!("{place}/environ"))?).into_owned();
+    // crun 1.8 says for whom they are, and not how many.
+    let told = if peer == "crun" { "LISTEN_PID=1" } else { "LISTEN_FDS=1" };
+    ensure!(environment.split('\0').any(|variable| variable == told), "{environment:?}");
+    let kept = |number: u32| fs::read_link(format!("{place}/fd/{number}")).map_err(Stop::from);
+    ensure!(kept(3)?.ends_with("hostname") && kept(4)?.ends_with("passwd"), "{:?} {:?}", kept(3), kept(4));
+    ensure!(kept(5).is_err(), "one more than asked for: {:?}", kept(5));
+    let refused = called(&["exec", bundle.id(), "/bin/payload", "report"])?;
+    ensure!(refused.code() == Some(255) && refused.last_line().contains("LISTEN_FDS for exec with"), "{refused}");
+    host.runtime.must(&["delete", "--force", bundle.id()])?;
+    let refused = called(&["--backend", peer, "run", "--bundle", bundle.dir_text(), bundle.id()])?;
+    ensure!(refused.code() == Some(125) && refused.last_line().contains("LISTEN_FDS for run with"), "{refused}");
+    Ok(())
+}
+
+/// Until the first process is no longer the other runtime's own.
+fn wait_for_payload(place: &str) -> Outcome {
+    let begun = std::time::Instant::now();
+    while !fs::read_to_string(format!("{place}/cmdline"))?.starts_with("/bin/payload") {
+        ensure!(begun.elapsed().as_secs() < 20, "the payload does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 fn runs(host: &Host, peer: &str) -> Outcome {

@@ -179,6 +179,7 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(lines[1]["errno"], "ENOENT", "{}", container.printed());
             container.delete_force()
         })
+        .trial("systemd: a unit of Type=notify is started when the payload says so, and stops it", unit)
         .trial("without NOTIFY_SOCKET there is no mount, no variable and no directory", |host| {
             let bundle = host.bundle()?.payload(&["report", ";", "list", "/run", ";", "sleep"]);
             let container = host.start(&bundle)?;
@@ -203,21 +204,69 @@ pub(crate) fn trials() -> Feature {
         })
 }
 
+/// `wharf run` as a service of the real systemd.
+fn unit(host: &Host) -> Result<(), Stop> {
+    if !std::path::Path::new("/run/systemd/system").exists() {
+        return Err(Stop::skipped("systemd is not the first process here"));
+    }
+    host.except("runc", "waits for ever where the payload ends without a word")?;
+    let bundle =
+        host.bundle()?.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1\nSTATUS=sailing", ";", "sleep"]);
+    bundle.save()?;
+    let name = host.unique("unit");
+    let mut start = Command::new("systemd-run");
+    start.args(["--unit", &name, "--property", "Type=notify", "--quiet"]).arg(host.runtime.program());
+    start.arg("--root").arg(host.root()).args(["run", "--bundle", bundle.dir_text(), bundle.id()]);
+    let show = |property: &str| -> Result<String, Stop> {
+        let mut command = Command::new("systemctl");
+        command.args(["show", "--value", "--property", property, &name]);
+        Ok(host.program(command)?.finish()?.stdout.trim().to_owned())
+    };
+    let starting = host.program(start)?;
+    let state = |id: &str| -> Result<harness::Value, Stop> { serde_json(&host.runtime.must(&["state", id])?) };
+    for _ in 0..3000 {
+        if state(bundle.id()).is_ok_and(|state| state["status"] == "running") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    ensure_eq!(show("SubState")?, "start", "before the payload is ready");
+    std::fs::write(bundle.rootfs().join("tmp/go"), "")?;
+    let started = starting.finish()?;
+    ensure_eq!(started.code(), Some(0), "{started}");
+    ensure_eq!((show("SubState")?.as_str(), show("StatusText")?.as_str()), ("running", "sailing"));
+    // The unit's own child is its main process.
+    let main = show("MainPID")?;
+    let parent = std::fs::read_to_string(format!("/proc/{}/stat", state(bundle.id())?["pid"]))?;
+    let parent = parent.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or_default().to_owned();
+    ensure_eq!(main, parent);
+    let mut stop = Command::new("systemctl");
+    stop.args(["stop", &name]);
+    ensure_eq!(host.program(stop)?.finish()?.code(), Some(0));
+    let gone = host.runtime.call(&["state", bundle.id()])?;
+    ensure!(gone.stderr.contains("does not exist"), "{gone}");
+    let mut reset = Command::new("systemctl");
+    reset.args(["reset-failed", &name]).stderr(std::process::Stdio::null());
+    host.program(reset)?.finish().map(drop)
+}
+
 fn serde_json(text: &str) -> Result<harness::Value, Stop> {
     text.parse().map_err(|error| Stop::failed(format!("{error}: {text:?}")))
 }
 
 /// A service manager that listens.
-struct Manager<'h> {
+pub(crate) struct Manager<'h> {
     host: &'h Host,
-    name: String,
+    /// As `NOTIFY_SOCKET` has it.
+    pub(crate) name: String,
     said: Arc<Mutex<String>>,
     over: Arc<AtomicBool>,
     listening: Option<JoinHandle<()>>,
 }
 
 impl<'h> Manager<'h> {
-    fn new(host: &'h Host) -> Result<Self, Stop> {
+    pub(crate) fn new(host: &'h Host) -> Result<Self, Stop> {
         let path = host.dir().join(host.unique("manager"));
         let socket = UnixDatagram::bind(&path)?;
         Self::of(host, socket, path.to_string_lossy().into_owned())
@@ -243,7 +292,7 @@ impl<'h> Manager<'h> {
         Ok(Manager { host, name, said, over, listening: Some(listening) })
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = self.host.runtime.command();
         command.env("NOTIFY_SOCKET", &self.name).args(words);
         command
@@ -254,12 +303,12 @@ impl<'h> Manager<'h> {
     }
 
     /// What has been said until then.
-    fn heard(&self, milliseconds: u64) -> Result<String, Stop> {
+    pub(crate) fn heard(&self, milliseconds: u64) -> Result<String, Stop> {
         std::thread::sleep(Duration::from_millis(milliseconds));
         self.said.lock().map(|said| said.clone()).map_err(|_| Stop::failed("the listener panicked"))
     }
 
-    fn until(&self, enough: impl Fn(&str) -> bool) -> Result<String, Stop> {
+    pub(crate) fn until(&self, enough: impl Fn(&str) -> bool) -> Result<String, Stop> {
         for _ in 0..3000 {
             let all = self.heard(5)?;
             if enough(&all) {

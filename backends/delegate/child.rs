@@ -1,7 +1,7 @@
 //! Runs the other program: by its absolute path, in an environment of our own, with a limit on time and on words.
 
 use crate::{answer, io};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +23,13 @@ const HANDED_ON: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
 /// One call of the other program, being put together.
 pub(crate) struct Call {
     command: Command,
+}
+
+/// A call that runs.
+pub(crate) struct Begun {
+    child: Child,
+    stdout: Option<Receiver<Vec<u8>>>,
+    stderr: Option<Receiver<Vec<u8>>>,
 }
 
 /// How a call ended, and what was said.
@@ -61,6 +68,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn env(mut self, variables: impl IntoIterator<Item = (&'static str, OsString)>) -> Self {
+        self.command.envs(variables);
+        self
+    }
+
     pub(crate) fn into_command(self) -> Command {
         self.command
     }
@@ -68,13 +80,18 @@ impl Call {
     /// Runs it apart from us, with both its outputs kept.
     pub(crate) fn capture(mut self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.finish(doing, limit)
+        self.spawn(doing)?.end(doing, limit)
     }
 
     /// Runs it with our own stdin and stdout; only its errors are kept.
-    pub(crate) fn pass_through(mut self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
+    pub(crate) fn pass_through(self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
+        self.begin(doing)?.end(doing, limit)
+    }
+
+    /// The same, without waiting for its end.
+    pub(crate) fn begin(mut self, doing: &str) -> Result<Begun> {
         self.command.stderr(Stdio::piped());
-        self.finish(doing, limit)
+        self.spawn(doing)
     }
 
     /// Runs it with words of ours on its stdin, apart from us.
@@ -85,14 +102,25 @@ impl Call {
             .and_then(|file| wharf_sys::fd::seek_start(&file).map(|()| file));
         let file = file.map_err(|errno| Error::system(doing, errno as i32))?;
         self.command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.finish(doing, limit)
+        self.spawn(doing)?.end(doing, limit)
     }
 
-    fn finish(mut self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
+    fn spawn(mut self, doing: &str) -> Result<Begun> {
         keep_only(0).map_err(|error| error.during(doing))?;
         let mut child = self.command.spawn().map_err(|error| io(doing, &error))?;
         let stdout = child.stdout.take().map(listen);
         let stderr = child.stderr.take().map(listen);
+        Ok(Begun { child, stdout, stderr })
+    }
+}
+
+impl Begun {
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub(crate) fn end(self, doing: &str, limit: Option<Duration>) -> Result<Finished> {
+        let Begun { mut child, stdout, stderr } = self;
         let deadline = limit.map(|limit| Instant::now() + limit);
         // Both pipes end when the program does, and nearly always nobody else has them: no need to poll until then.
         let early = |words: &Option<Receiver<Vec<u8>>>| match (words, deadline) {

@@ -3,11 +3,10 @@
 use crate::child::{Call, keep_only};
 use crate::memory::{Memory, identify, text};
 use crate::terminal::ConsoleSocket;
-use crate::{Delegate, STATE, answer, cgroup, io, judge_program, state_root};
+use crate::{Delegate, STATE, answer, cgroup, io, judge_program, service, state_root};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use wharf_core::{CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, Result, Supervisor, Terminal};
 use wharf_foreground::HostTerminal;
 
@@ -18,6 +17,11 @@ pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn 
     memory.cgroup = cgroup::own(&job);
     // `create` becomes the program, which judges this for itself; of `run` it sees nothing.
     let terminal = if job.then_start { job.terminal()? } else { Terminal::None };
+    if job.then_start {
+        service::judge_run(&delegate.name, &job)?;
+    } else {
+        memory.notify = service::notify().is_some();
+    }
     let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
     Ok(Box::new(Delegated { delegate, job, memory, host_terminal }))
 }
@@ -57,10 +61,14 @@ impl Draft for Delegated<'_> {
 impl Delegated<'_> {
     /// Returns only when it failed.
     fn become_the_program(&self, doing: &str, root: &Path) -> Error {
-        if let Err(unclosed) = keep_only(self.job.preserve_fds) {
-            return unclosed.during(doing);
-        }
-        io(doing, &command(self.delegate, &self.job, root).exec())
+        let call = match service::hand_on_descriptors(call(self.delegate, &self.job, root)) {
+            Ok((call, listen)) => match keep_only(self.job.preserve_fds.saturating_add(listen)) {
+                Ok(()) => call.env(service::notify()),
+                Err(unclosed) => return unclosed.during(doing),
+            },
+            Err(error) => return error,
+        };
+        io(doing, &call.into_command().exec())
     }
 
     /// For `run`: the payload becomes our child when the program has ended, so that we can wait for it.
@@ -76,7 +84,7 @@ impl Delegated<'_> {
         let console_socket = console.as_ref().map(|console| console.path.as_path()).or(self.job.console_socket);
         // The verb writes the pid file of a `create` that returns.
         let job = Job { pid_file: None, console_socket, ..self.job };
-        let status = arguments(call, &job).status().map_err(|error| io(doing, &error));
+        let status = arguments(call, &job).into_command().status().map_err(|error| io(doing, &error));
         let undo = Undo { memory: self.memory.clone(), root, id: record.id.clone(), released: false };
         let status = status?;
         let words = std::fs::read_to_string(&log).unwrap_or_default();
@@ -105,7 +113,7 @@ impl Delegated<'_> {
 }
 
 /// The exec that `create` is.
-pub(crate) fn command(delegate: &Delegate, job: &Job<'_>, root: &Path) -> Command {
+pub(crate) fn call(delegate: &Delegate, job: &Job<'_>, root: &Path) -> Call {
     let call = Call::new(&delegate.program, &delegate.options, root);
     let call = match job.log {
         Some(log) => call.log(log.file, log.json),
@@ -114,7 +122,7 @@ pub(crate) fn command(delegate: &Delegate, job: &Job<'_>, root: &Path) -> Comman
     arguments(call, job)
 }
 
-fn arguments(mut call: Call, job: &Job<'_>) -> Command {
+fn arguments(mut call: Call, job: &Job<'_>) -> Call {
     if job.systemd_cgroup {
         call = call.args(["--systemd-cgroup"]);
     }
@@ -134,7 +142,6 @@ fn arguments(mut call: Call, job: &Job<'_>) -> Command {
     call.args(job.no_pivot.then_some("--no-pivot"))
         .args(job.no_new_keyring.then_some("--no-new-keyring"))
         .args([job.id.as_str()])
-        .into_command()
 }
 
 /// Takes the container away again, unless it is released.

@@ -2,7 +2,7 @@
 
 use crate::child::{Call, keep_only};
 use crate::memory::Memory;
-use crate::{Delegate, io, state_root};
+use crate::{Delegate, io, service, state_root};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use wharf_core::{Error, Exec, Log, Record};
@@ -26,6 +26,9 @@ pub(crate) fn become_the_program(
         Some(log) => call.log(log.file, log.json),
         None => call.quiet(),
     };
+    if let Err(refused) = service::judge_exec(&delegate.name) {
+        return refused;
+    }
     if let Err(unclosed) = keep_only(asked.preserve_fds) {
         return unclosed.during(&doing);
     }

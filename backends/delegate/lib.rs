@@ -11,6 +11,7 @@ mod child;
 mod create;
 mod exec;
 mod memory;
+mod service;
 mod terminal;
 mod wait;
 
@@ -18,8 +19,9 @@ mod wait;
 mod tests;
 
 use answer::Answer;
-use child::{Call, Finished, keep_only};
+use child::{Begun, Call, Finished, keep_only};
 use memory::Memory;
+use std::cell::RefCell;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,8 @@ const LONGEST_PATH: usize = 4096;
 
 /// How long it may take to say what it knows.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// While a `start` runs that waits for more than the start.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// How long it may take to signal. `start` and `delete` have no limit: hooks run in them, with limits of their own.
 const SIGNAL_TIME: Duration = Duration::from_secs(60);
 
@@ -52,6 +56,17 @@ pub struct Delegate {
     options: Vec<String>,
     answer_time: Duration,
     foreground: Foreground,
+    /// A `start` that waits for the payload to be ready, so that the caller is told.
+    starting: Starting,
+}
+
+#[derive(Default)]
+struct Starting(RefCell<Option<Begun>>);
+
+impl std::fmt::Debug for Starting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Starting")
+    }
 }
 
 impl Delegate {
@@ -63,6 +78,7 @@ impl Delegate {
             options,
             answer_time: ANSWER_TIME,
             foreground: Foreground::default(),
+            starting: Starting::default(),
         }
     }
 
@@ -138,8 +154,28 @@ impl Backend for Delegate {
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         self.foreground.begin()?;
         let doing = format!("start container {} with {}", record.id, self.name);
-        let finished = self.call(record, dir)?.args(["start", &record.id]).pass_through(&doing, None)?;
+        let call = self.call(record, dir)?.args(["start", &record.id]);
+        if let Some(notify) = service::notify().filter(|_| Memory::of(record).is_ok_and(|memory| memory.notify)) {
+            let mut begun = call.env([notify]).begin(&doing)?;
+            // It ends when the payload is ready. Others may signal and delete the container from its start on.
+            while !begun.has_ended() {
+                if self.ask(record, dir)?.is_none_or(|answer| answer.status != Status::Created) {
+                    self.starting.0.replace(Some(begun));
+                    return Ok(Warnings::new());
+                }
+                std::thread::sleep(BETWEEN_LOOKS);
+            }
+            let finished = begun.end(&doing, None)?;
+            return self.succeed("start", record, finished).map(|()| Warnings::new());
+        }
+        let finished = call.pass_through(&doing, None)?;
         self.succeed("start", record, finished).map(|()| Warnings::new())
+    }
+
+    fn await_ready(&self, record: &Record) -> Result<()> {
+        let Some(begun) = self.starting.0.take() else { return Ok(()) };
+        let finished = begun.end(&format!("start container {} with {}", record.id, self.name), None)?;
+        self.succeed("start", record, finished)
     }
 
     fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {

@@ -13,18 +13,24 @@ pub(crate) struct Memory {
     creator: Option<Process>,
     /// The container's cgroup, if it is certainly its own.
     pub(crate) cgroup: Option<String>,
+    /// Whether its payload has a socket for sd_notify, which `start` is to listen on.
+    pub(crate) notify: bool,
 }
 
 impl Memory {
     /// The memory of a container that this process is about to create.
     pub(crate) fn new(program: &Path, options: &[String]) -> Result<Self> {
         let pid = wharf_sys::process::pid();
-        Ok(Memory { program: program.to_owned(), options: options.to_vec(), creator: identify(pid)?, cgroup: None })
+        let creator = identify(pid)?;
+        Ok(Memory { program: program.to_owned(), options: options.to_vec(), creator, cgroup: None, notify: false })
     }
 
     pub(crate) fn value(&self) -> serde_json::Value {
         // A program's path that is no text was refused before.
-        json!({ "program": self.program.to_str(), "options": self.options, "creator": self.creator, "cgroup": self.cgroup })
+        json!({
+            "program": self.program.to_str(), "options": self.options, "creator": self.creator, "cgroup": self.cgroup,
+            "notify": self.notify,
+        })
     }
 
     pub(crate) fn of(record: &Record) -> Result<Self> {
@@ -38,7 +44,8 @@ impl Memory {
         let options = record.private.get("options").and_then(|value| value.as_array());
         let options = options.into_iter().flatten().filter_map(|value| Some(value.as_str()?.to_owned())).collect();
         let cgroup = record.private.get("cgroup").and_then(|value| value.as_str()).map(str::to_owned);
-        Ok(Memory { program: PathBuf::from(program), options, creator, cgroup })
+        let notify = record.private.get("notify").and_then(|value| value.as_bool()).unwrap_or_default();
+        Ok(Memory { program: PathBuf::from(program), options, creator, cgroup, notify })
     }
 
     pub(crate) fn creator_lives(&self) -> Result<bool> {

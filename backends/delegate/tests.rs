@@ -214,7 +214,7 @@ fn the_administrator_s_options_come_first_in_every_call_and_are_those_of_the_rec
     let options = vec!["--cgroup-manager".to_owned(), "cgroupfs".to_owned()];
     let delegate = Delegate::new("other", scripts().join("frank"), options);
     let job = Job::new(&id, &bundle);
-    let command = create::command(&delegate, &job, Path::new("/state"));
+    let command = create::call(&delegate, &job, Path::new("/state")).into_command();
     let words: Vec<_> = command.get_args().map(|word| word.to_str().unwrap()).collect();
     assert_eq!(words[..4], ["--cgroup-manager", "cgroupfs", "--root", "/state"]);
     let mut place = Place::new("frank");
@@ -291,7 +291,7 @@ fn create_hands_every_option_on() {
     let mut job = Job::new(&id, &bundle);
     let delegate = Delegate::new("other", scripts().join("honest"), Vec::new());
     let words = |job: Job<'_>| {
-        let command = create::command(&delegate, &job, Path::new("/state"));
+        let command = create::call(&delegate, &job, Path::new("/state")).into_command();
         let words: Vec<String> = command.get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
         words.join(" ")
     };
