@@ -35,6 +35,7 @@ mod listen_fds;
 mod log_format;
 mod masked_paths;
 mod memory_policy;
+mod mount_idmap;
 mod mount_options;
 mod mount_targets;
 mod mount_types;
@@ -91,6 +92,7 @@ fn main() -> std::process::ExitCode {
         foreground::trials(),
         listen_fds::trials(),
         mount_types::trials(),
+        mount_idmap::trials(),
         mount_options::trials(),
         mount_targets::trials(),
         rootfs_propagation::trials(),

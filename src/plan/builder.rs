@@ -81,11 +81,17 @@ impl Builder {
 
     /// A slot that nobody has yet.
     pub fn slot(&mut self, pointer: &str) -> Result<Slot> {
-        if usize::from(self.next_slot) >= Slot::COUNT {
+        if self.next_slot >= Slot::JOINED {
             return Err(Error::unsupported("more open descriptors than a plan has room for").at(pointer));
         }
         self.next_slot += 1;
         Ok(Slot(self.next_slot - 1))
+    }
+
+    /// The same for what could do without one; some are left for what cannot.
+    pub fn spare_slot(&mut self) -> Option<Slot> {
+        const KEPT: u8 = 8;
+        if self.next_slot + KEPT >= Slot::JOINED { None } else { self.slot("").ok() }
     }
 
     /// Tells the parent, and goes on when it says so.

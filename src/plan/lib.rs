@@ -23,6 +23,7 @@ mod schedule;
 pub mod seccomp;
 mod sysctl;
 mod terminal;
+mod trees;
 
 pub use affinity::{Affinity, Cpus, judge as affinity};
 pub use builder::{Builder, Plan};
@@ -34,6 +35,7 @@ pub use hooks::entries as hook_entries;
 pub use namespaces::{Born, Join, Mapping, Namespaces, kind_of};
 pub use note::Note;
 pub use rlimits::{Rlimit, judge as rlimits};
+pub use trees::{Ids, Owners, Tree};
 
 use oci_spec::runtime::Spec;
 use wharf_core::{Error, Result};
@@ -44,6 +46,8 @@ use wharf_steps::Phase;
 pub struct Container {
     pub namespaces: Namespaces,
     pub plan: Plan,
+    /// What the parent opens for the init before the birth.
+    pub trees: Vec<Tree>,
     /// Who is given the listener of a seccomp filter that notifies.
     pub listener: Option<seccomp::Listener>,
     /// What is honoured only nearly, or has no effect on this machine.
@@ -58,9 +62,10 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     let own_mounts = namespaces.has_mounts();
     let mut plan = Builder::new();
     namespaces::enter(&namespaces, &mut plan)?;
-    mounts::root(spec, facts, own_mounts, &mut plan)?;
+    let copies = mounts::root(spec, facts, &namespaces, &mut plan)?;
     let terminal = terminal::judge(spec, &mut plan)?;
-    if mounts::all(spec, facts, &namespaces, terminal.as_ref(), &mut notes, &mut plan)?.own_dev {
+    let mounted = mounts::all(spec, facts, &namespaces, &copies, terminal.as_ref(), &mut notes, &mut plan)?;
+    if mounted.own_dev {
         devices::all(spec, facts, &namespaces, &mut notes, &mut plan)?;
     }
     if let Some(terminal) = &terminal {
@@ -94,7 +99,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     process::become_payload(process, facts, filter, &mut plan)?;
     capabilities::notes(process, &mut notes);
     let listener = process::profile(spec).and_then(|profile| seccomp::agent(&profile));
-    Ok(Container { namespaces, plan: plan.finish(), listener, notes })
+    Ok(Container { namespaces, plan: plan.finish(), trees: copies.trees, listener, notes })
 }
 
 /// A property of `config.json` that must be there.

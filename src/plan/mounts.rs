@@ -4,6 +4,7 @@ use crate::facts::CgroupMount;
 use crate::namespaces::{NEWCGROUP, Namespaces};
 use crate::options::{self, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, Options};
 use crate::terminal::Terminal;
+use crate::trees::{self, Tree};
 use crate::{Builder, Facts, Note, required};
 use oci_spec::runtime::{Mount, Spec};
 use wharf_core::{Error, Result};
@@ -18,23 +19,17 @@ pub(crate) struct Summary {
 
 /// The container's mounts leave the host's, and the root file system becomes a mount of its own. Without a mount
 /// namespace that mount is the host's, and everything in it: whoever deletes the container takes it away.
-pub(crate) fn root(spec: &Spec, facts: &Facts, own_mounts: bool, plan: &mut Builder) -> Result<()> {
+///
+/// Gives back what is copied before that.
+pub(crate) fn root(spec: &Spec, facts: &Facts, namespaces: &Namespaces, plan: &mut Builder) -> Result<Copies> {
     required(spec.root(), "root")?;
-    // A volume that shares its mount events with the host has to be copied while it still is in the host's peer group.
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        let pointer = format!("mounts/{index}");
-        let options = parse(mount, &pointer)?;
-        if is_bind(mount, &options) && options.propagation & MS_SHARED != 0 {
-            let source = source(mount, facts, &pointer)?;
-            let source = plan.text(source, &pointer)?;
-            plan.step(Step::OpenTree { slot: shared_slot(index), source, recursive: options.recursive }, pointer);
-        }
-    }
     let asked = root_propagation(spec)?;
+    let inherited = if asked & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
+    let copies = copies(spec, facts, namespaces, inherited, plan)?;
     // pivot_root(2) refuses shared mounts, and a root that is to be shared becomes so when it is the root.
+    let own_mounts = namespaces.has_mounts();
     if own_mounts {
-        let flags = if asked & MS_PRIVATE != 0 { MS_PRIVATE } else { MS_SLAVE };
-        plan.step(Step::PropagateAll { flags: flags | MS_REC }, "linux/rootfsPropagation");
+        plan.step(Step::PropagateAll { flags: inherited | MS_REC }, "linux/rootfsPropagation");
     } else if asked != 0 {
         return Err(Error::invalid("rootfsPropagation")
             .because("needs a mount namespace: it would change the host's mounts")
@@ -42,12 +37,57 @@ pub(crate) fn root(spec: &Spec, facts: &Facts, own_mounts: bool, plan: &mut Buil
     }
     let path = plan.text(&facts.rootfs, "root/path")?;
     plan.step(Step::OpenRoot { path, private: !own_mounts }, "root/path");
-    Ok(())
+    Ok(copies)
 }
 
-/// The slots of shared volumes count down from the ones of joined namespaces.
-fn shared_slot(index: usize) -> Slot {
-    Slot((Slot::COUNT - 9 - index % (Slot::COUNT - 9 - Slot::FREE as usize)) as u8)
+/// Copies of the host's mounts that are made before the container's leave them.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    /// Those that the parent makes.
+    pub(crate) trees: Vec<Tree>,
+    /// All of them, by the mount's index.
+    slots: Vec<(usize, Slot)>,
+}
+
+impl Copies {
+    fn slot(&self, index: usize) -> Slot {
+        self.slots.iter().find(|(of, _)| *of == index).map_or(Slot::NONE, |(_, slot)| *slot)
+    }
+}
+
+fn copies(spec: &Spec, facts: &Facts, namespaces: &Namespaces, inherited: u64, plan: &mut Builder) -> Result<Copies> {
+    let mut copies = Copies::default();
+    let by_parent = trees::are_wanted(facts, namespaces);
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        let pointer = format!("mounts/{index}");
+        let options = parse(mount, &pointer)?;
+        let is_bind = is_bind(mount, &options);
+        let owners = trees::owners(mount, &options, is_bind, facts, namespaces, &pointer)?;
+        if !is_bind {
+            continue;
+        }
+        let recursive = is_recursive(mount, &options);
+        let slot = match owners {
+            Some(_) => Some(plan.slot(&pointer)?),
+            None if by_parent => plan.spare_slot(),
+            None => None,
+        };
+        if let Some(slot) = slot {
+            let propagation = trees::propagation(&options, namespaces, inherited);
+            let source = source(mount, facts, &pointer)?;
+            let target = mount.destination().to_string_lossy().into_owned();
+            copies.slots.push((index, slot));
+            copies.trees.push(Tree { slot, source, target, recursive, owners, propagation, pointer });
+        } else if options.propagation & MS_SHARED != 0 {
+            // It has to be copied while it still is in the host's peer group.
+            let slot = plan.slot(&pointer)?;
+            let source = source(mount, facts, &pointer)?;
+            let source = plan.text(source, &pointer)?;
+            plan.step(Step::OpenTree { slot, source, recursive }, pointer);
+            copies.slots.push((index, slot));
+        }
+    }
+    Ok(copies)
 }
 
 fn root_propagation(spec: &Spec) -> Result<u64> {
@@ -80,6 +120,10 @@ fn is_bind(mount: &Mount, options: &Options) -> bool {
     options.bind || matches!(mount.typ().as_deref(), Some("bind" | "rbind"))
 }
 
+fn is_recursive(mount: &Mount, options: &Options) -> bool {
+    options.recursive || mount.typ().as_deref() == Some("rbind")
+}
+
 fn source(mount: &Mount, facts: &Facts, pointer: &str) -> Result<String> {
     let Some(source) = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty()) else {
         return Err(Error::invalid("a bind mount without a source").at(format!("{pointer}/source")));
@@ -89,10 +133,12 @@ fn source(mount: &Mount, facts: &Facts, pointer: &str) -> Result<String> {
     path.into_os_string().into_string().map_err(|_| Error::invalid("a source that is not UTF-8").at(pointer))
 }
 
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn all(
     spec: &Spec,
     facts: &Facts,
     namespaces: &Namespaces,
+    copies: &Copies,
     terminal: Option<&Terminal>,
     notes: &mut Vec<Note>,
     plan: &mut Builder,
@@ -100,13 +146,6 @@ pub(crate) fn all(
     let mut summary = Summary { own_dev: true };
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let pointer = format!("mounts/{index}");
-        for (field, mappings) in [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())] {
-            if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
-                return Err(Error::unsupported("idmapped mounts")
-                    .because("are not supported yet")
-                    .at(format!("{pointer}/{field}")));
-            }
-        }
         let options = parse(mount, &pointer)?;
         let destination = mount
             .destination()
@@ -128,7 +167,7 @@ pub(crate) fn all(
                     .chain(&options.data)
                     .map(|option| Note::BindOption { option: option.clone(), pointer: format!("{pointer}/options") }),
             );
-            bind(mount, &options, facts, target, index, &pointer, plan)?;
+            bind(mount, &options, facts, target, copies.slot(index), &pointer, plan)?;
         } else if options.remount {
             let data = plan.text(options.data.join(","), &pointer)?;
             plan.step(Step::Remount { target, flags: options.flags | MS_REMOUNT, data }, pointer);
@@ -152,7 +191,7 @@ fn bind(
     options: &Options,
     facts: &Facts,
     target: Text,
-    index: usize,
+    slot: Slot,
     pointer: &str,
     plan: &mut Builder,
 ) -> Result<()> {
@@ -161,8 +200,7 @@ fn bind(
     }
     let text = source(mount, facts, pointer)?;
     let source = plan.text(text, pointer)?;
-    let slot = if options.propagation & MS_SHARED != 0 { shared_slot(index) } else { Slot::NONE };
-    let recursive = options.recursive || mount.typ().as_deref() == Some("rbind");
+    let recursive = is_recursive(mount, options);
     let step = Step::Bind {
         target,
         source,

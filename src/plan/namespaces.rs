@@ -161,23 +161,13 @@ fn maps(
                 .because("nobody would be root in it")
                 .at(pointer));
         }
-        for (index, mapping) in mappings.iter().enumerate() {
-            let one = Mapping { inside: mapping.container_id(), outside: mapping.host_id(), size: mapping.size() };
-            let wrong = |why: &str| {
-                let doing = format!("id mapping {} {} {}", one.inside, one.outside, one.size);
-                Err(Error::invalid(doing).because(why).at(format!("{pointer}/{index}")))
-            };
-            if one.size == 0 {
-                return wrong("its size is 0");
-            }
-            let (inside, outside) = (one.inside.checked_add(one.size - 1), one.outside.checked_add(one.size - 1));
-            if inside.is_none() || outside.is_none() {
-                return wrong("it goes beyond the largest id");
-            }
+        *map = self::mappings(mappings, &pointer)?;
+        for (index, one) in map.iter().enumerate() {
             if facts.uid != 0 && (one.size != 1 || one.outside != id) {
-                return wrong("without root only the caller's own id can be mapped yet");
+                return Err(one
+                    .wrong("without root only the caller's own id can be mapped yet")
+                    .at(format!("{pointer}/{index}")));
             }
-            map.push(one);
         }
         if !map.iter().any(|one: &Mapping| one.inside == 0) {
             return Err(Error::invalid(name).because("does not map id 0").at(pointer));
@@ -185,6 +175,29 @@ fn maps(
     }
     (all.uid_map, all.gid_map) = (uid_map, gid_map);
     Ok(())
+}
+
+/// The lines of an id map; `pointer` is the list's.
+pub(crate) fn mappings(list: &[LinuxIdMapping], pointer: &str) -> Result<Vec<Mapping>> {
+    let one = |(index, mapping): (usize, &LinuxIdMapping)| {
+        let one = Mapping { inside: mapping.container_id(), outside: mapping.host_id(), size: mapping.size() };
+        let wrong = |why: &str| Err(one.wrong(why).at(format!("{pointer}/{index}")));
+        if one.size == 0 {
+            return wrong("its size is 0");
+        }
+        let (inside, outside) = (one.inside.checked_add(one.size - 1), one.outside.checked_add(one.size - 1));
+        if inside.is_none() || outside.is_none() {
+            return wrong("it goes beyond the largest id");
+        }
+        Ok(one)
+    };
+    list.iter().enumerate().map(one).collect()
+}
+
+impl Mapping {
+    fn wrong(&self, why: &str) -> Error {
+        Error::invalid(format!("id mapping {} {} {}", self.inside, self.outside, self.size)).because(why)
+    }
 }
 
 fn offsets(spec: &Spec, all: &mut Namespaces) -> Result<()> {

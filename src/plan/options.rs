@@ -1,5 +1,6 @@
 //! The mount options of runtime-spec (config.md, "Linux mount options"): one table.
 
+use crate::namespaces::Mapping;
 use wharf_core::{Error, Result};
 
 /// What a list of options comes to.
@@ -25,6 +26,18 @@ pub struct Options {
     pub data: Vec<String>,
     /// The first option of the file system as a whole (`sync`), which a bind mount cannot have.
     pub superblock: Option<String>,
+    /// `idmap` or `ridmap`
+    pub idmap: Option<Idmap>,
+}
+
+/// How the owners of files are to be mapped. Without mappings it is for other properties to say by what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Idmap {
+    /// `ridmap`: in the mounts below, too.
+    pub recursive: bool,
+    /// Mappings of the option itself, in crun's words; true where `outside` is an id of the container.
+    pub uids: Vec<(Mapping, bool)>,
+    pub gids: Vec<(Mapping, bool)>,
 }
 
 pub const MS_RDONLY: u64 = 1;
@@ -83,7 +96,9 @@ enum Meaning {
     },
     Remount,
     CopyUp,
-    Refused(&'static str),
+    MapOwners {
+        recursive: bool,
+    },
 }
 
 use Meaning::*;
@@ -98,7 +113,7 @@ const TABLE: &[(&str, Meaning)] = &[
     ("diratime", Clear(MS_NODIRATIME, ATTR_NODIRATIME)),
     ("dirsync", Superblock(MS_DIRSYNC)),
     ("exec", Clear(MS_NOEXEC, ATTR_NOEXEC)),
-    ("idmap", Refused("idmapped mounts are not supported yet")),
+    ("idmap", MapOwners { recursive: false }),
     ("iversion", Superblock(MS_I_VERSION)),
     ("lazytime", Superblock(MS_LAZYTIME)),
     ("loud", ClearSuperblock(MS_SILENT)),
@@ -122,7 +137,7 @@ const TABLE: &[(&str, Meaning)] = &[
     ("relatime", Atime(MS_RELATIME, ATTR_RELATIME)),
     ("remount", Remount),
     ("rexec", RecursiveClear(ATTR_NOEXEC)),
-    ("ridmap", Refused("idmapped mounts are not supported yet")),
+    ("ridmap", MapOwners { recursive: true }),
     ("rnoatime", RecursiveAtime(ATTR_NOATIME)),
     ("rnodev", RecursiveSet(ATTR_NODEV)),
     ("rnodiratime", RecursiveSet(ATTR_NODIRATIME)),
@@ -156,7 +171,7 @@ const TABLE: &[(&str, Meaning)] = &[
 
 /// The options that are honoured, for `features`.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(|(_, meaning)| !matches!(meaning, Refused(_))).map(|(name, _)| *name)
+    TABLE.iter().map(|(name, _)| *name)
 }
 
 /// The `MS_*` flags of a mount, for people.
@@ -181,18 +196,53 @@ pub fn parse(options: &[String], pointer: &str) -> Result<Options> {
     let mut all = Options::default();
     for (index, option) in options.iter().enumerate() {
         match TABLE.binary_search_by_key(&option.as_str(), |(name, _)| name) {
-            Ok(found) => all.add(option, TABLE[found].1).map_err(|error| error.at(format!("{pointer}/{index}")))?,
+            Ok(found) => all.add(option, TABLE[found].1),
             Err(_) if option.is_empty() => {
                 return Err(Error::invalid("a mount option is empty").at(format!("{pointer}/{index}")));
             }
-            Err(_) => all.data.push(option.clone()),
+            Err(_) => match option.split_once('=') {
+                Some((name @ ("idmap" | "ridmap"), mappings)) => {
+                    let idmap = idmap(name == "ridmap", mappings);
+                    all.idmap = Some(idmap.ok_or_else(|| {
+                        Error::invalid(format!("mount option {option}"))
+                            .because("its mappings are not of the form uids=0-1000-1;gids=0-1000-1")
+                            .at(format!("{pointer}/{index}"))
+                    })?);
+                }
+                _ => all.data.push(option.clone()),
+            },
         }
     }
     Ok(all)
 }
 
+/// Mappings within a mount option, as crun has them: `uids=0-1000-10#500-2000-1;gids=@0-1000-10`, each of an id in the
+/// file system, an id of the host or, after `@`, of the container, and how many there are.
+fn idmap(recursive: bool, text: &str) -> Option<Idmap> {
+    let mut all = Idmap { recursive, ..Idmap::default() };
+    for part in text.split(';') {
+        let (name, list) = part.split_once('=')?;
+        let into = match name {
+            "uids" => &mut all.uids,
+            "gids" => &mut all.gids,
+            _ => return None,
+        };
+        for one in list.split('#') {
+            let (one, relative) = one.strip_prefix('@').map_or((one, false), |one| (one, true));
+            let mut numbers = one.split('-').map(|number| number.parse::<u32>().ok());
+            let (inside, outside, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+            let last = |first: u32| first.checked_add(size.checked_sub(1)?);
+            if numbers.next().is_some() || last(inside).is_none() || last(outside).is_none() {
+                return None;
+            }
+            into.push((Mapping { inside, outside, size }, relative));
+        }
+    }
+    (!all.uids.is_empty() && !all.gids.is_empty()).then_some(all)
+}
+
 impl Options {
-    fn add(&mut self, name: &str, meaning: Meaning) -> Result<()> {
+    fn add(&mut self, name: &str, meaning: Meaning) {
         const ATIME_FLAGS: u64 = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
         match meaning {
             Default => {}
@@ -241,9 +291,8 @@ impl Options {
             }
             Remount => self.remount = true,
             CopyUp => self.copy_up = true,
-            Refused(why) => return Err(Error::unsupported(format!("mount option {name}")).because(why)),
+            MapOwners { recursive } => self.idmap = Some(Idmap { recursive, ..Idmap::default() }),
         }
-        Ok(())
     }
 
     /// Whether one call of mount(2) can do it.
@@ -280,9 +329,18 @@ mod tests {
     }
 
     #[test]
-    fn an_idmapped_mount_is_refused_by_its_place() {
-        let error = parse(&["ro".to_owned(), "idmap".to_owned()], "mounts/3/options").unwrap_err();
-        assert_eq!(error.pointer(), Some("mounts/3/options/1"));
+    fn mappings_in_an_option_are_read_as_crun_reads_them() {
+        let read = of(&["bind", "ridmap=uids=0-1000-10#500-7-1;gids=@0-5-1"]);
+        let map = |inside, outside, size| Mapping { inside, outside, size };
+        let idmap = read.idmap.unwrap();
+        assert!(idmap.recursive && read.data.is_empty());
+        assert_eq!(idmap.uids, [(map(0, 1000, 10), false), (map(500, 7, 1), false)]);
+        assert_eq!(idmap.gids, [(map(0, 5, 1), true)]);
+        for wrong in ["idmap=", "idmap=uids=0-1-1", "idmap=uids=0-1-0;gids=0-1-1", "idmap=uids=0-1-1-1;gids=0-1-1"] {
+            let error = parse(&["ro".to_owned(), wrong.to_owned()], "mounts/3/options").unwrap_err();
+            assert_eq!(error.pointer(), Some("mounts/3/options/1"));
+        }
+        assert_eq!(of(&["idmap"]).idmap, Some(Idmap::default()));
     }
 
     #[test]

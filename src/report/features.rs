@@ -199,7 +199,7 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .selinux(SelinuxBuilder::default().enabled(false).build()?)
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .mount_extensions(
-            MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(false).build()?).build()?,
+            MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(true).build()?).build()?,
         )
         .memory_policy(MemoryPolicyBuilder::default().modes(owned(MEMORY_MODES)).flags(owned(MEMORY_FLAGS)).build()?)
         .net_devices(NetDevicesBuilder::default().enabled(false).build()?)

@@ -48,6 +48,8 @@ impl Slot {
     pub const INIT: Slot = Slot(Self::COUNT as u8 - 1);
     /// First slot that the planner gives away.
     pub const FREE: u8 = 10;
+    /// First of those for joined namespaces, one for each type there is.
+    pub const JOINED: u8 = Self::COUNT as u8 - 8;
     /// How many slots there are.
     pub const COUNT: usize = 64;
 }

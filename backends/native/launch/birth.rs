@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use wharf_core::{Error, Result};
-use wharf_plan::{Mapping, Namespaces};
+use wharf_plan::Mapping;
 use wharf_steps::{Failure, Slot};
 use wharf_sys::namespace::{Side, clone, flag};
 use wharf_sys::process::{ExecStrings, exec_fd, exit_now};
@@ -92,20 +92,22 @@ pub(crate) fn explain(failure: &Failure) -> Option<Error> {
     }
 }
 
-/// Writes the id maps of a new user namespace, from outside (user_namespaces(7)).
-pub(super) fn map_ids(proc: &Procfs, pid: i32, namespaces: &Namespaces) -> Result<()> {
-    let write = |file: &str, value: &str, pointer: &str| {
+/// Writes the id maps of a new user namespace, from outside (user_namespaces(7)). `at` is what has the maps in
+/// config.json.
+pub(super) fn map_ids(proc: &Procfs, pid: i32, uids: &[Mapping], gids: &[Mapping], at: &str) -> Result<()> {
+    let write = |file: &str, value: &str, property: &str| {
         let path = CString::new(format!("{pid}/{file}")).unwrap_or_default();
-        proc.write(&path, value.as_bytes())
-            .map_err(|errno| Error::system(format!("write {file} {:?}", value.trim_end()), errno as i32).at(pointer))
+        proc.write(&path, value.as_bytes()).map_err(|errno| {
+            Error::system(format!("write {file} {:?}", value.trim_end()), errno as i32).at(format!("{at}/{property}"))
+        })
     };
     let lines = |map: &[Mapping]| {
         map.iter().map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size)).collect::<String>()
     };
     if credentials::effective_uid() != 0 {
         // Without privileges a group map is allowed only where groups cannot be dropped.
-        write("setgroups", "deny", "linux/gidMappings")?;
+        write("setgroups", "deny", "gidMappings")?;
     }
-    write("gid_map", &lines(&namespaces.gid_map), "linux/gidMappings")?;
-    write("uid_map", &lines(&namespaces.uid_map), "linux/uidMappings")
+    write("gid_map", &lines(gids), "gidMappings")?;
+    write("uid_map", &lines(uids), "uidMappings")
 }

@@ -122,7 +122,7 @@ impl Newborn {
         process::wait(middle, 0).map_err(failed)?;
         let namespaces = &judged.container.namespaces;
         if namespaces.new_user() {
-            birth::map_ids(&judged.proc, self.pid, namespaces)?;
+            birth::map_ids(&judged.proc, self.pid, &namespaces.uid_map, &namespaces.gid_map, "linux")?;
         }
         self.go()
     }

@@ -22,6 +22,7 @@ pub(crate) mod console;
 mod hold;
 mod private;
 pub(crate) mod seal;
+mod trees;
 
 pub(crate) use hold::Attached;
 pub(crate) use private::{Late, Private};
@@ -53,6 +54,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let mut slots = Slots::new();
     slots.put(Slot::PROC, judged.proc.as_fd().as_raw_fd());
     let joined = open_namespaces(&judged, &mut slots)?;
+    let trees = trees::open(&judged, &mut slots)?;
     let sealed = seal::copy_of_init()?;
     let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
     slots.put(Slot::PARENT, theirs.as_raw_fd());
@@ -92,7 +94,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     };
     let born = birth.give(cgroup.birth_fd());
     let console = console.and_then(Console::into_ours);
-    drop((theirs, listener, notify, plan, sealed, joined));
+    drop((theirs, listener, notify, plan, sealed, joined, trees));
     let mut newborn = match born {
         Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
         Err(errno) => {
@@ -208,7 +210,7 @@ fn settle(
             newborn.enter(cgroup)?;
         }
         if namespaces.new_user() {
-            birth::map_ids(&judged.proc, pid, namespaces)?;
+            birth::map_ids(&judged.proc, pid, &namespaces.uid_map, &namespaces.gid_map, "linux")?;
         }
         newborn.go()?;
     } else {
