@@ -61,6 +61,7 @@ mod resources_unified;
 mod rlimits;
 mod root;
 mod rootfs_propagation;
+mod rootless;
 mod routing;
 mod schema_walk;
 mod seccomp;
@@ -103,6 +104,7 @@ fn main() -> std::process::ExitCode {
         broken_bundles::trials(),
         namespaces::trials(),
         user_namespace::trials(),
+        rootless::trials(),
         devices::trials(),
         sysctl::trials(),
         cgroups_path::trials(),

@@ -5,7 +5,7 @@ use crate::{Native, activation, hooks::Hooks, launch, notify};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
-use wharf_cgroup::{Layout, Wanted};
+use wharf_cgroup::{Layout, Version, Wanted};
 use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Remark, Result, Terminal, annotations};
 use wharf_foreground::HostTerminal;
 use wharf_plan::{CgroupMount, Container, Facts, Listen, Note, Rlimit};
@@ -54,12 +54,16 @@ impl<'a> Judged<'a> {
             None => None,
         };
         let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let cgroup = if job.systemd_cgroup {
+        let mut cgroup = if job.systemd_cgroup {
             let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
             Wanted::in_scope(Layout::detect()?, cgroups_path, job.id, resources, annotations)?
         } else {
             Wanted::new(Layout::detect()?, cgroups_path, job.id, resources, uid != 0)?
         };
+        if uid != 0 {
+            let rules = resources.and_then(|resources| resources.devices().as_ref());
+            cgroup.leave_out_device_rules(rules.is_some_and(|rules| !rules.is_empty()));
+        }
         let mut facts = facts(&job, &proc, &cgroup, uid)?;
         facts.listen = listen;
         let container = wharf_plan::container(spec, &facts)?;
@@ -198,7 +202,14 @@ fn last_capability(proc: &Procfs) -> Result<u32> {
 
 impl Draft for Judged<'_> {
     fn remarks(&self) -> Vec<Remark> {
-        self.container.notes.iter().map(Note::remark).chain(self.cgroup.remarks()).collect()
+        let none = self.expected == CgroupPaths::default() && self.cgroup.layout().version() != Version::None;
+        let none = none.then(|| {
+            Remark::nearly(
+                "linux",
+                "the container gets no cgroup, as its caller may make none: it cannot be limited, counted or paused",
+            )
+        });
+        self.container.notes.iter().map(Note::remark).chain(self.cgroup.remarks()).chain(none).collect()
     }
 
     fn describe(&self, record: &mut Record) {

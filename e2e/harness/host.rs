@@ -43,6 +43,32 @@ impl Host {
         })
     }
 
+    /// The same host with the runtime under test called by an ordinary user: his uid and gid, no other group, and no
+    /// environment but a runtime directory of his own, where the containers' records are. `before` is shell, run as root
+    /// by the process that becomes the runtime.
+    pub fn for_user(&self, uid: u32, before: &str) -> Result<Self, Stop> {
+        let dir = self.new_dir("user")?;
+        let script = dir.join(self.runtime.name());
+        let program = self.runtime.program().display();
+        let runtime_dir = dir.join("run");
+        std::fs::create_dir(&runtime_dir)?;
+        std::os::unix::fs::chown(&runtime_dir, Some(uid), Some(uid))?;
+        let text = format!(
+            "#!/bin/sh\n{before}\nexec setpriv --reuid {uid} --regid {uid} --clear-groups env -i PATH=\"$PATH\" \
+             XDG_RUNTIME_DIR={} {program} \"$@\"\n",
+            runtime_dir.display()
+        );
+        std::fs::write(&script, text)?;
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(Host {
+            runtime: Runtime::new(script).with_root(runtime_dir.join("wharf")),
+            dir: self.dir.clone(),
+            tag: format!("{}-u", self.tag),
+            payload: self.payload.clone(),
+            next: AtomicU32::new(0),
+        })
+    }
+
     /// Ends and removes whatever is left of this host's containers, as after a trial.
     pub fn sweep(&self) -> Outcome {
         crate::leaks::sweep(&self.tag, &self.dir);

@@ -190,13 +190,26 @@ impl<'a> Cgroup<'a> {
                     match self.base().mkdir(&layout.below_base(index, level, "")) {
                         Ok(()) => self.made[index] += 1,
                         Err(Errno::EEXIST) => self.made[index] = 0,
-                        Err(errno) => return Err(system("make", layout, index, level, errno)),
+                        Err(errno) => return Err(self.denied(system("make", layout, index, level, errno), index)),
                     }
                 }
             }
-            Err(errno) => return Err(self.failed("make", index, errno)),
+            Err(errno) => return Err(self.denied(self.failed("make", index, errno), index)),
         }
         Ok(())
+    }
+
+    /// What asks for a cgroup, and what an ordinary user can do about one that he may not make.
+    fn denied(&self, error: Error, index: usize) -> Error {
+        let asked = self.wanted.writes.iter().find(|write| write.hierarchy == index);
+        let error = error.at(asked.map_or("linux/cgroupsPath", |write| write.at.as_str()));
+        if effective_uid() == 0 {
+            return error;
+        }
+        error.hint(
+            "an ordinary user makes cgroups only below one of cgroup v2 that is delegated to him: call wharf by \
+             systemd-run --user --scope, or leave cgroupsPath and limits out",
+        )
     }
 
     /// A new v1 cpuset is empty and takes no process: every level gets what the nearest level above has.

@@ -8,6 +8,9 @@ use wharf_sys::Errno;
 use wharf_sys::cgroup_fs::{self, Dir, kill};
 
 const SIGKILL: i32 = 9;
+/// What to do about a container of an ordinary user who may make no cgroups.
+pub(crate) const NO_CGROUP: &str = "make it where cgroups are delegated: systemd-run --user --scope wharf create ...";
+
 /// How long processes may take to freeze.
 const FREEZE: Duration = Duration::from_secs(2);
 /// How long killed processes may take to end.
@@ -168,7 +171,7 @@ impl Handle {
     /// Stops every process; waits up to two seconds until the kernel says that all stand still, or thaws them again.
     pub fn freeze(&self) -> Result<()> {
         let Some((base, hierarchy, path)) = self.main() else {
-            return Err(Error::unsupported("pause the container").because("it has no cgroup"));
+            return Err(Error::unsupported("pause the container").because("it has no cgroup").hint(NO_CGROUP));
         };
         if !self.layout.hierarchies[hierarchy].freezes() {
             return Err(crate::wanted::unavailable(&self.layout, "freezer", "linux/cgroupsPath"));

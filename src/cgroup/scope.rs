@@ -48,8 +48,8 @@ impl Wanted {
         let leaf = if below.is_empty() { path.clone() } else { format!("{path}/{below}") };
         let mut wanted = Wanted::judge(layout, vec![leaf], resources, false)?;
         if manager == Manager::User {
-            // Only root may load them. Where nobody is root no device can be made either.
-            wanted.program = None;
+            let rules = resources.and_then(|resources| resources.devices().as_ref());
+            wanted.leave_out_device_rules(rules.is_some_and(|rules| !rules.is_empty()));
         }
         let description = format!("wharf container {id}");
         let record = UnitRecord { name: name.scope, manager };

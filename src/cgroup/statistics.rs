@@ -66,7 +66,9 @@ impl Meter {
         let layout = Layout::detect()?;
         let handle = Handle::open(layout.clone(), paths)?;
         let Some(base) = handle.base() else {
-            return Err(Error::unsupported("count what the container uses").because("it has no cgroup"));
+            return Err(Error::unsupported("count what the container uses")
+                .because("it has no cgroup")
+                .hint(crate::handle::NO_CGROUP));
         };
         let pages = parse::page_sizes(&list_names(HUGE_PAGES).unwrap_or_default());
         let mut meter = Meter { sources: Vec::new(), pages, buffer: Vec::with_capacity(8192) };

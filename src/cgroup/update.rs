@@ -28,7 +28,9 @@ impl Update {
         let layout = Layout::detect()?;
         let handle = Handle::open(layout.clone(), paths)?;
         if handle.base().is_none() {
-            return Err(Error::unsupported("change the limits of the container").because("it has no cgroup"));
+            return Err(Error::unsupported("change the limits of the container")
+                .because("it has no cgroup")
+                .hint(crate::handle::NO_CGROUP));
         }
         Ok(Update { paths: handle.paths(), handle, layout, resources })
     }

@@ -56,6 +56,8 @@ pub struct Wanted {
     pub(crate) optional: bool,
     /// What systemd makes it as.
     pub(crate) unit: Option<Unit>,
+    /// Device rules were asked for, and there will be none.
+    without_rules: bool,
 }
 
 impl Wanted {
@@ -89,7 +91,8 @@ impl Wanted {
         let rules = devices::read(asked)?;
         let fingerprint = devices::fingerprint(&rules);
         let (lines, program, unit) = (None, None, None);
-        let mut wanted = Wanted { layout, paths, writes, lines, program, fingerprint, optional, unit };
+        let mut wanted =
+            Wanted { layout, paths, writes, lines, program, fingerprint, optional, unit, without_rules: false };
         let leave_out = optional && asked.is_empty();
         if let Some(hierarchy) = wanted.layout.find("devices") {
             if !leave_out {
@@ -103,6 +106,13 @@ impl Wanted {
             return Err(unavailable(&wanted.layout, "devices", "linux/resources/devices"));
         }
         Ok(wanted)
+    }
+
+    /// For a caller whom the kernel lets set no device rules: an ordinary user, who can neither write those of v1 nor
+    /// load a program for v2. His containers are in user namespaces, in which nobody can make a device node. `asked` where
+    /// config.json has any.
+    pub fn leave_out_device_rules(&mut self, asked: bool) {
+        (self.lines, self.program, self.without_rules) = (None, None, asked);
     }
 
     pub fn layout(&self) -> &Layout {
@@ -126,10 +136,15 @@ impl Wanted {
 
     /// The limits that are honoured only nearly.
     pub fn remarks(&self) -> impl Iterator<Item = Remark> + '_ {
-        self.writes.iter().filter_map(|write| {
+        let writes = self.writes.iter().filter_map(|write| {
             let nearly = write.nearly?;
             Some(Remark::nearly(&write.at, format!("{} is set to {}: {nearly}", write.file, write.value)))
-        })
+        });
+        writes.chain(self.without_rules.then(|| {
+            let why = "an ordinary user can set no device rules; no device can be made in his user namespace, and those \
+                       that are bound into it can be used";
+            Remark::nearly("linux/resources/devices", why)
+        }))
     }
 
     /// The same paths for the record, with the number of levels made in each hierarchy.

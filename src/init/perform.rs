@@ -252,6 +252,11 @@ impl<'a> Init<'a> {
                     .collect();
                 credentials::set_groups(&gids)?;
             }
+            Step::DropGroups {} => match credentials::set_groups(&[]) {
+                // We are root in there, so nothing but `deny` can be the cause (user_namespaces(7)).
+                Err(Errno::EPERM) => {}
+                other => other?,
+            },
             Step::WorkingDirectory { path, uid, gid, make } => {
                 become_payload::directory(plan.text(path), uid, gid, make)?;
             }

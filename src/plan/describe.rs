@@ -6,6 +6,7 @@ use wharf_core::{Error, Kind, errno_text};
 use wharf_steps::facts::{NO_DEVPTS, OUTSIDE, executable, hook_end};
 use wharf_steps::{Failure, Slot, Step};
 
+const EPERM: i32 = 1;
 const ELOOP: i32 = 40;
 
 impl Plan {
@@ -23,6 +24,13 @@ impl Plan {
                 Error::invalid(format!("working directory {}", self.text(*path)))
                     .because("is outside the container's root")
             }
+            // No other part of it asks for a user whom the namespace may lack.
+            Step::WorkingDirectory { uid, gid, .. } if failure.errno == EPERM => {
+                let error = Error::invalid(format!("become user {uid} and group {gid}"));
+                error.because("the container's user namespace has no such ids").at("process/user")
+            }
+            Step::Groups { .. } if failure.errno == EPERM => Error::system(self.describe(*step), failure.errno)
+                .hint("in a user namespace that was made without root the kernel may deny it: setgroups(2)"),
             Step::MountFilesystem { plain: true, target, .. } | Step::MountDetached { plain: true, target, .. }
                 if failure.errno == ELOOP =>
             {
@@ -96,6 +104,7 @@ impl Plan {
             Step::Schedule { .. } => "set the scheduler".to_owned(),
             Step::Umask { .. } => "set the umask".to_owned(),
             Step::Groups { .. } => "set supplementary groups".to_owned(),
+            Step::DropGroups {} => "drop supplementary groups".to_owned(),
             Step::WorkingDirectory { path, .. } => format!("change to working directory {}", text(path)),
             Step::FindExecutable { name, .. } => format!("find {}", text(name)),
             Step::Home { uid } => format!("read /etc/passwd for the home of user {uid}"),

@@ -1,6 +1,7 @@
 //! A process that joins a container: what it becomes, and how it gets there.
 
 use crate::namespaces::{NEWNS, NEWPID, NEWUSER};
+use crate::process::SetGroups;
 use crate::{Builder, Facts, Note, Plan, capabilities, process, refuse, terminal};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use wharf_core::{Error, Exec, Result};
@@ -48,7 +49,7 @@ pub fn exec(wanted: &Process, facts: &Facts, joining: &Joining<'_>) -> Result<Pl
     let surroundings = process::Surroundings {
         persona: joining.persona,
         memory_policy: joining.memory_policy,
-        sets_groups: facts.uid == 0 || joining.namespaces & NEWUSER == 0,
+        set_groups: if joining.namespaces & NEWUSER == 0 { SetGroups::Allowed } else { SetGroups::Unknown },
         own_root: None,
     };
     process::prepare(wanted, facts, &surroundings, &mut plan)?;

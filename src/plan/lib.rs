@@ -58,7 +58,7 @@ pub struct Container {
 pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     let mut notes = Vec::new();
     refuse::all(spec, facts, &mut notes)?;
-    let namespaces = namespaces::judge(spec, facts)?;
+    let namespaces = namespaces::judge(spec)?;
     let own_mounts = namespaces.has_mounts();
     let mut plan = Builder::new();
     namespaces::enter(&namespaces, &mut plan)?;
@@ -75,6 +75,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     namespaces::configure(spec, &namespaces, &mut plan)?;
     sysctl::all(spec, &namespaces, &mut plan)?;
     let process = process::of(spec)?;
+    namespaces::has_user(process.user(), &namespaces)?;
     process::early(process, &mut plan)?;
     masks::source(spec, &mut plan);
     plan.sync(Phase::Mounted);
@@ -88,7 +89,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     let surroundings = process::Surroundings {
         persona: process::persona(spec)?,
         memory_policy: memory_policy.as_ref().map(|(mode, nodes)| (*mode, nodes.as_slice())),
-        sets_groups: facts.uid == 0 || !namespaces.new_user(),
+        set_groups: namespaces.set_groups(facts),
         own_root: Some(spec),
     };
     process::prepare(process, facts, &surroundings, &mut plan)?;

@@ -1,7 +1,7 @@
 //! The root file system and everything mounted in it.
 
 use crate::facts::CgroupMount;
-use crate::namespaces::{NEWCGROUP, Namespaces};
+use crate::namespaces::{self, NEWCGROUP, NEWIPC, NEWNET, NEWPID, Namespaces};
 use crate::options::{self, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, Options};
 use crate::terminal::Terminal;
 use crate::trees::{self, Tree};
@@ -175,6 +175,7 @@ pub(crate) fn all(
             match mount.typ().as_deref() {
                 Some("cgroup" | "cgroup2") => cgroup(&options, facts, namespaces, target, destination, &pointer, plan)?,
                 Some(kind) if !kind.is_empty() => {
+                    may_mount(kind, &options, namespaces, &pointer)?;
                     let slot = terminal.map_or(Slot::NONE, |terminal| terminal.slot(index));
                     filesystem(mount, kind, &options, target, slot, &pointer, plan)?;
                 }
@@ -213,6 +214,44 @@ fn bind(
         propagation: options.propagation,
     };
     plan.step(step, pointer);
+    Ok(())
+}
+
+/// What the kernel would refuse in a new user namespace with a bare EPERM or EINVAL.
+fn may_mount(kind: &str, options: &Options, namespaces: &Namespaces, pointer: &str) -> Result<()> {
+    if !namespaces.new_user() {
+        return Ok(());
+    }
+    // A file system that shows a namespace belongs to the user namespace that owns it.
+    let owned = [("proc", NEWPID, "pid"), ("sysfs", NEWNET, "network"), ("mqueue", NEWIPC, "ipc")];
+    if let Some((_, namespace, name)) = owned.into_iter().find(|(of, ..)| *of == kind)
+        && !namespaces.apart(namespace)
+    {
+        let instead = match kind {
+            "sysfs" => ", or bind the host's /sys (rbind, ro)",
+            _ => "",
+        };
+        return Err(Error::unsupported(format!("mount {kind} in a user namespace"))
+            .because(format!("it shows the {name} namespace, and that is the caller's"))
+            .hint(format!("give the container a {name} namespace of its own{instead}"))
+            .at(format!("{pointer}/type")));
+    }
+    if !matches!(kind, "tmpfs" | "devpts" | "proc") {
+        return Ok(());
+    }
+    for option in &options.data {
+        let (map, name, id) = match option.split_once('=') {
+            Some(("uid", id)) => (&namespaces.uid_map, "uidMappings", id),
+            Some(("gid", id)) => (&namespaces.gid_map, "gidMappings", id),
+            _ => continue,
+        };
+        if id.parse().is_ok_and(|id| !namespaces::has_id(namespaces, map, id)) {
+            return Err(Error::invalid(format!("mount option {option}"))
+                .because(format!("{id} is no id in the container's user namespace"))
+                .hint(format!("leave it out, or have linux/{name} map it"))
+                .at(format!("{pointer}/options")));
+        }
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Namespaces: new ones, joined ones, id maps, and what is configured in them.
 
+use crate::process::SetGroups;
 use crate::{Builder, Facts};
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec, User};
 use wharf_core::{Error, Result};
 use wharf_steps::{Slot, Step};
 
@@ -83,6 +84,16 @@ impl Namespaces {
     pub fn new_user(&self) -> bool {
         self.new & NEWUSER != 0
     }
+
+    pub(crate) fn set_groups(&self, facts: &Facts) -> SetGroups {
+        let alone = |map: &[Mapping], id: u32| matches!(map, [one] if one.outside == id && one.size == 1);
+        match (self.new_user(), self.joins(NEWUSER)) {
+            (false, false) => SetGroups::Allowed,
+            (true, _) if facts.uid == 0 => SetGroups::Allowed,
+            (true, _) if alone(&self.uid_map, facts.uid) && alone(&self.gid_map, facts.gid) => SetGroups::Denied,
+            _ => SetGroups::Unknown,
+        }
+    }
 }
 
 /// The flag and the name of a namespace type.
@@ -99,7 +110,7 @@ pub fn kind_of(kind: LinuxNamespaceType) -> (u64, &'static str) {
     }
 }
 
-pub(crate) fn judge(spec: &Spec, facts: &Facts) -> Result<Namespaces> {
+pub(crate) fn judge(spec: &Spec) -> Result<Namespaces> {
     let mut all = Namespaces::default();
     let Some(linux) = spec.linux() else { return Ok(all) };
     let mut seen = 0;
@@ -128,7 +139,7 @@ pub(crate) fn judge(spec: &Spec, facts: &Facts) -> Result<Namespaces> {
     for (index, join) in all.joins.iter_mut().enumerate() {
         join.slot = Slot(Slot::COUNT as u8 - 1 - index as u8);
     }
-    maps(linux.uid_mappings(), linux.gid_mappings(), facts, &mut all)?;
+    maps(linux.uid_mappings(), linux.gid_mappings(), &mut all)?;
     offsets(spec, &mut all)?;
     let joins_early = all.joins.iter().any(|join| join.kind & (NEWPID | NEWTIME | NEWUSER) != 0);
     if joins_early || all.new_user() && !all.joins.is_empty() || !all.time_offsets.is_empty() {
@@ -137,16 +148,9 @@ pub(crate) fn judge(spec: &Spec, facts: &Facts) -> Result<Namespaces> {
     Ok(all)
 }
 
-fn maps(
-    uids: &Option<Vec<LinuxIdMapping>>,
-    gids: &Option<Vec<LinuxIdMapping>>,
-    facts: &Facts,
-    all: &mut Namespaces,
-) -> Result<()> {
+fn maps(uids: &Option<Vec<LinuxIdMapping>>, gids: &Option<Vec<LinuxIdMapping>>, all: &mut Namespaces) -> Result<()> {
     let (mut uid_map, mut gid_map) = (Vec::new(), Vec::new());
-    for (mappings, name, id, map) in
-        [(uids, "uidMappings", facts.uid, &mut uid_map), (gids, "gidMappings", facts.gid, &mut gid_map)]
-    {
+    for (mappings, name, map) in [(uids, "uidMappings", &mut uid_map), (gids, "gidMappings", &mut gid_map)] {
         let pointer = format!("linux/{name}");
         let mappings = mappings.as_deref().unwrap_or_default();
         if all.new & NEWUSER == 0 {
@@ -162,13 +166,6 @@ fn maps(
                 .at(pointer));
         }
         *map = self::mappings(mappings, &pointer)?;
-        for (index, one) in map.iter().enumerate() {
-            if facts.uid != 0 && (one.size != 1 || one.outside != id) {
-                return Err(one
-                    .wrong("without root only the caller's own id can be mapped yet")
-                    .at(format!("{pointer}/{index}")));
-            }
-        }
         if !map.iter().any(|one: &Mapping| one.inside == 0) {
             return Err(Error::invalid(name).because("does not map id 0").at(pointer));
         }
@@ -253,6 +250,34 @@ pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) -> Result<()> {
         plan.step(Step::Unshare { flags: NEWCGROUP }, "linux/namespaces");
     }
     Ok(())
+}
+
+/// Whether an id is one that a new user namespace has; nothing is known of a joined one.
+pub(crate) fn has_id(all: &Namespaces, map: &[Mapping], id: u32) -> bool {
+    !all.new_user() || map.iter().any(|one| id.checked_sub(one.inside).is_some_and(|offset| offset < one.size))
+}
+
+/// Refuses a user, or a group, that nobody is inside.
+pub(crate) fn has_user(user: &User, all: &Namespaces) -> Result<()> {
+    let refuse = |what: &str, id: u32, map: &str, at: &str| {
+        Err(Error::invalid(format!("{what} {id}"))
+            .because("has no id in the container's user namespace")
+            .hint(format!("linux/{map} must map it"))
+            .at(format!("process/user/{at}")))
+    };
+    if !has_id(all, &all.uid_map, user.uid()) {
+        return refuse("user", user.uid(), "uidMappings", "uid");
+    }
+    if !has_id(all, &all.gid_map, user.gid()) {
+        return refuse("group", user.gid(), "gidMappings", "gid");
+    }
+    match user.additional_gids().iter().flatten().position(|gid| !has_id(all, &all.gid_map, *gid)) {
+        Some(index) => {
+            let gid = user.additional_gids().iter().flatten().nth(index).copied().unwrap_or_default();
+            refuse("group", gid, "gidMappings", &format!("additionalGids/{index}"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Names and interfaces of the namespaces that are the container's.

@@ -57,14 +57,23 @@ fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
+/// Whether supplementary groups can be changed (user_namespaces(7)).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SetGroups {
+    Allowed,
+    /// It is for the user namespace to say, which is another's or was mapped by newgidmap(1).
+    Unknown,
+    /// The caller writes the map without privileges.
+    Denied,
+}
+
 /// What a process finds around it.
 pub(crate) struct Surroundings<'a> {
     /// personality(2)
     pub(crate) persona: Option<u64>,
     /// set_mempolicy(2): mode with flags, nodes.
     pub(crate) memory_policy: Option<(u32, &'a [u8])>,
-    /// Its groups may be changed: setgroups(2) is denied to the user namespace of a caller without privileges.
-    pub(crate) sets_groups: bool,
+    pub(crate) set_groups: SetGroups,
     /// The container that it is the first process of: its working directory is made, and the root may become read-only.
     pub(crate) own_root: Option<&'a Spec>,
 }
@@ -101,18 +110,28 @@ pub(crate) fn prepare(
     }
     if facts.keep_groups {
         // As they are.
-    } else if surroundings.sets_groups {
+    } else {
         // Engines name a group twice, once from the image and once from the command line; the kernel would keep both.
         let mut gids: Vec<u32> = user.additional_gids().iter().flatten().copied().collect();
         gids.sort_unstable();
         gids.dedup();
-        let gids: Vec<u8> = gids.into_iter().flat_map(u32::to_le_bytes).collect();
-        let gids = plan.bytes(&gids);
-        plan.step(Step::Groups { gids }, "process/user/additionalGids");
-    } else if user.additional_gids().as_ref().is_some_and(|gids| !gids.is_empty()) {
-        return Err(Error::unsupported("additionalGids")
-            .because("a user namespace made without root has no supplementary groups")
-            .at("process/user/additionalGids"));
+        match surroundings.set_groups {
+            SetGroups::Denied if gids.is_empty() => {}
+            SetGroups::Denied => {
+                return Err(Error::unsupported("additionalGids")
+                    .because("a user namespace made without root has no supplementary groups")
+                    .hint("map more than your own id: newgidmap(1) then lets the container change its groups")
+                    .at("process/user/additionalGids"));
+            }
+            SetGroups::Unknown if gids.is_empty() => {
+                plan.step(Step::DropGroups {}, "process/user/additionalGids");
+            }
+            SetGroups::Allowed | SetGroups::Unknown => {
+                let gids: Vec<u8> = gids.into_iter().flat_map(u32::to_le_bytes).collect();
+                let gids = plan.bytes(&gids);
+                plan.step(Step::Groups { gids }, "process/user/additionalGids");
+            }
+        }
     }
     let path = plan.text(path_bytes(process.cwd()), "process/cwd")?;
     let make = surroundings.own_root.is_some();

@@ -221,6 +221,8 @@ steps! {
     34 Umask { mask: u32 }
     /// Supplementary groups: four bytes each, little endian.
     35 Groups { gids: Bytes }
+    /// Drops all supplementary groups, unless the user namespace denies setgroups(2).
+    64 DropGroups {}
     /// Changes to the working directory as the user, makes it where it is missing and `make` says so, and proves that it
     /// is inside.
     36 WorkingDirectory { path: Text, uid: u32, gid: u32, make: bool }

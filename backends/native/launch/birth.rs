@@ -3,6 +3,7 @@
 //! Nobody else sees the copy of wharf: it is alone in its new pid namespace, or still in ours. Namespaces that others
 //! are in are joined by the init, when it runs from what they may see (CVE-2019-5736).
 
+use super::helpers;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use wharf_core::{Error, Result};
@@ -105,9 +106,17 @@ pub(super) fn map_ids(proc: &Procfs, pid: i32, uids: &[Mapping], gids: &[Mapping
         map.iter().map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size)).collect::<String>()
     };
     if credentials::effective_uid() != 0 {
+        if !only_own(uids, credentials::effective_uid()) || !only_own(gids, credentials::effective_gid()) {
+            return helpers::map_ids(pid, uids, gids);
+        }
         // Without privileges a group map is allowed only where groups cannot be dropped.
         write("setgroups", "deny", "gidMappings")?;
     }
     write("gid_map", &lines(gids), "gidMappings")?;
     write("uid_map", &lines(uids), "uidMappings")
+}
+
+/// Whether an ordinary user may write this map himself.
+fn only_own(map: &[Mapping], id: u32) -> bool {
+    matches!(map, [one] if one.outside == id && one.size == 1)
 }

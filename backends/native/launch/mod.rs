@@ -19,6 +19,7 @@
 
 pub(crate) mod birth;
 pub(crate) mod console;
+mod helpers;
 mod hold;
 mod private;
 pub(crate) mod seal;
