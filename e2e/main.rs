@@ -40,6 +40,7 @@ mod mount_options;
 mod mount_targets;
 mod mount_types;
 mod namespaces;
+mod nested_sandbox;
 mod no_new_privileges;
 mod notify_socket;
 mod oom_score_adj;
@@ -71,6 +72,7 @@ mod stale_state;
 mod sysctl;
 mod systemd;
 mod terminal;
+mod untrusted_code;
 mod update;
 mod user;
 mod user_namespace;
@@ -105,6 +107,8 @@ fn main() -> std::process::ExitCode {
         namespaces::trials(),
         user_namespace::trials(),
         rootless::trials(),
+        untrusted_code::trials(),
+        nested_sandbox::trials(),
         devices::trials(),
         sysctl::trials(),
         cgroups_path::trials(),

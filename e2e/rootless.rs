@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// An id that no user of the machine has.
 pub(crate) const USER: u32 = 61_234;
 /// First of his further ids.
-const BASE: u32 = 1_700_000;
+pub(crate) const BASE: u32 = 1_700_000;
 
 /// The caller of wharf is the user.
 pub(crate) fn user(host: &Host) -> Result<Host, Stop> {
@@ -16,7 +16,7 @@ pub(crate) fn user(host: &Host) -> Result<Host, Stop> {
     host.for_user(USER, "")
 }
 
-fn own(path: &Path, uid: u32) -> Result<(), Stop> {
+pub(crate) fn own(path: &Path, uid: u32) -> Result<(), Stop> {
     std::os::unix::fs::lchown(path, Some(uid), Some(uid))?;
     if path.symlink_metadata()?.is_dir() {
         for entry in std::fs::read_dir(path)? {
@@ -39,7 +39,7 @@ pub(crate) fn bundle(host: &Host) -> Result<Bundle, Stop> {
 }
 
 /// Maps of `count` further ids.
-fn with_more(bundle: Bundle, base: u32, count: u32) -> Bundle {
+pub(crate) fn with_more(bundle: Bundle, base: u32, count: u32) -> Bundle {
     let map = json!([
         { "containerID": 0, "hostID": USER, "size": 1 }, { "containerID": 1, "hostID": base, "size": count }
     ]);
@@ -47,7 +47,7 @@ fn with_more(bundle: Bundle, base: u32, count: u32) -> Bundle {
 }
 
 /// Files of the host's /etc with other contents, while it lives.
-struct Etc(Vec<PathBuf>);
+pub(crate) struct Etc(Vec<PathBuf>);
 
 impl Etc {
     fn new(host: &Host, files: &[(&str, String)]) -> Result<Self, Stop> {
@@ -65,7 +65,7 @@ impl Etc {
     }
 
     /// The user has a name and these ranges.
-    fn ranges(host: &Host, text: &str) -> Result<Self, Stop> {
+    pub(crate) fn ranges(host: &Host, text: &str) -> Result<Self, Stop> {
         if !Path::new("/usr/bin/newuidmap").exists() {
             return Err(Stop::skipped("newuidmap is not installed (package uidmap)"));
         }
@@ -83,7 +83,7 @@ impl Drop for Etc {
 }
 
 /// `create` must be refused with these words in its last line.
-fn refused(host: &Host, bundle: &Bundle, words: &[&str]) -> Outcome {
+pub(crate) fn refused(host: &Host, bundle: &Bundle, words: &[&str]) -> Outcome {
     let said = host.create_fails(bundle)?;
     for word in words {
         ensure!(said.last_line().contains(word), "no {word:?}: {said}");
@@ -137,6 +137,16 @@ pub(crate) fn trials() -> Feature {
             user.runtime.must(&["delete", "--force", bundle.id()])?;
             ensure_eq!(std::fs::read_dir(&records)?.count(), 0);
             Ok(())
+        })
+        .trial("the caller may stand where the user may not search", |host| {
+            host.only_wharf("others want their working directory")?;
+            let closed = host.new_dir("closed")?;
+            std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+            let user = host.for_user(USER, &format!("cd {}", closed.display()))?;
+            let container = user.start(&bundle(&user)?.payload(&["report", ";", "sleep"]))?;
+            container.lines(1)?;
+            container.exec_lines::<1>(&[], &["nothing"])?;
+            container.delete_force()
         })
         .trial("run gives the payload's code, and a hook runs as the user", |host| {
             let user = user(host)?;

@@ -125,6 +125,29 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(everything(host, &container)?, before);
             container.delete_force()
         })
+        .trial("A4.7: a live container gets new limits at once, and of an impossible change nothing is left", |host| {
+            host.only_wharf("others stop half-way")?;
+            for controller in ["memory", "cpu", "pids", "cpuset"] {
+                host.needs_controller(controller)?;
+            }
+            let container = host.start(&sleeper(host)?)?;
+            let quota = ["--cpu-quota", "30000", "--cpu-period", "100000", "--cpuset-cpus", "0"];
+            updated(&container, &[&["--memory", "96M", "--pids-limit", "70"][..], &quota].concat())?;
+            let pids = read(host, &container, "pids", "pids.max", "pids.max")?;
+            let cpu = read(host, &container, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
+            let cpus = read(host, &container, "cpuset", "cpuset.cpus", "cpuset.cpus")?;
+            ensure_eq!((memory_limit(host, &container)?, pids.as_str()), ((96 * MIB).to_string(), "70"));
+            ensure_eq!((cpu.split(' ').next(), cpus.as_str()), (Some("30000"), "0"));
+            let stats: harness::Value =
+                serde_json::from_str(&host.runtime.must(&["events", "--stats", container.id()])?)?;
+            ensure_eq!(stats["data"]["memory"]["usage"]["limit"], 96 * MIB);
+            ensure_eq!(stats["data"]["pids"]["limit"], 70);
+            let before = everything(host, &container)?;
+            refused(&container, &["--memory", "128M", "--pids-limit", "80", "--cpuset-cpus", "4095"])?;
+            refused(&container, &["--pids-limit", "80", "--cpu-period", "1"])?;
+            ensure_eq!(everything(host, &container)?, before);
+            container.delete_force()
+        })
         .trial("rates of block devices are taken back too", |host| {
             host.only_wharf("others stop half-way")?;
             host.needs_controller(if host.is_v2() { "io" } else { "blkio" })?;

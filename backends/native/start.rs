@@ -23,7 +23,12 @@ const VERSION: u8 = 1;
 
 /// Does `work` with `dir` as working directory: names of sockets are short paths.
 pub(crate) fn inside<T>(dir: impl AsFd, work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    let before = fd::openat(CWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let before = match fd::openat(CWD, c".", flags, 0) {
+        // Its user may not search where the caller stands (sudo from /root). No relative path has a meaning there either.
+        Err(Errno::EACCES) => fd::openat(CWD, c"/", flags, 0)?,
+        other => other?,
+    };
     mount::fchdir(dir)?;
     let result = work();
     mount::fchdir(&before)?;

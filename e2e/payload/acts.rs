@@ -40,6 +40,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
         ("hold", [mebibytes]) => hold(number(mebibytes)? as usize),
         ("fork", [count]) => fork(number(count)? as usize),
         ("fork-on", []) => fork_on(),
+        ("fork-bomb", words) => fork_bomb(words.is_empty()),
         ("spin", [milliseconds]) => spin(number(milliseconds)? as u64),
         ("spawn", words) if !words.is_empty() => spawn(words),
         ("syscall", [name, words @ ..]) => syscall(name, words),
@@ -95,6 +96,18 @@ fn fork_on() -> Found {
     say(&json!({ "ready": true }));
     loop {
         Command::new(own_path()).args(["exit", "0"]).status()?;
+    }
+}
+
+/// Says that it is ready, then makes copies of itself that make copies of themselves, for ever.
+fn fork_bomb(first: bool) -> Found {
+    if first {
+        say(&json!({ "ready": true }));
+    }
+    loop {
+        if Command::new(own_path()).args(["fork-bomb", "again"]).spawn().is_err() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
