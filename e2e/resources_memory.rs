@@ -90,6 +90,12 @@ pub(crate) fn trials() -> Feature {
             let ran = host.run(&with_cgroup(host)?.set("/linux/resources/memory", memory))?;
             ensure!(ran.code() != Some(0), "it ran in 4096 bytes");
             ensure!(!ran.finished.stderr.is_empty(), "it failed without a word");
+            if host.runtime.name() == "wharf" {
+                let file = if host.is_v2() { "memory.max" } else { "memory.limit_in_bytes" };
+                let told = format!("{file} 4096 is below what the set-up needs now");
+                ensure!(ran.finished.last_line().contains(&told), "{}", ran.finished);
+                ensure!(ran.finished.last_line().contains("[linux/resources/memory/limit]"), "{}", ran.finished);
+            }
             Ok(())
         })
 }

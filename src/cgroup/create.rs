@@ -325,14 +325,29 @@ pub(crate) fn enable(files: &Files<'_>, index: usize, writes: &[Write], asked: b
             let needed = writes
                 .iter()
                 .find(|asked| asked.hierarchy == index && asked.file.split('.').next() == Some(name.as_str()));
-            if let (Err(errno), Some(asked)) = (write(level, &format!("+{name}")), needed) {
-                let error = system(&format!("enable controller {name} below"), layout, index, level, errno);
-                let error = error.at(asked.at.clone());
-                return Err(match errno {
-                    Errno::EBUSY => error.hint("a v2 cgroup with processes of its own cannot pass controllers on"),
-                    _ => error,
-                });
+            let (Err(errno), Some(asked)) = (write(level, &format!("+{name}")), needed) else { continue };
+            // Whoever may not write there need not, where somebody else has.
+            let passed_on = files.base.read_value(&layout.below_base(index, level, "cgroup.subtree_control"));
+            if passed_on.is_ok_and(|list| list.split_ascii_whitespace().any(|other| other == name)) {
+                continue;
             }
+            let error = system(&format!("enable controller {name} below"), layout, index, level, errno);
+            let file = format!(
+                "{}{}/cgroup.subtree_control",
+                layout.hierarchies[index].mount_point,
+                level.trim_end_matches('/')
+            );
+            return Err(match errno {
+                Errno::EBUSY => error.hint("a v2 cgroup with processes of its own cannot pass controllers on"),
+                Errno::ENOENT => error.because("it has not got that controller itself"),
+                // Where systemd runs for a user it passes on what it was given.
+                _ if level.starts_with("/user.slice") => error.hint(format!(
+                    "Delegate={} in /etc/systemd/system/user@.service.d/delegate.conf, and a new login",
+                    controllers.join(" ")
+                )),
+                _ => error.hint(format!("as root: echo +{name} > {file}")),
+            }
+            .at(asked.at.clone()));
         }
     }
     Ok(())

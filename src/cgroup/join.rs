@@ -2,8 +2,9 @@
 
 use crate::handle::{Handle, system};
 use crate::layout::Version;
+use crate::systemd;
 use std::os::fd::OwnedFd;
-use wharf_core::{Error, Result};
+use wharf_core::{Error, Manager, Result};
 use wharf_sys::Errno;
 use wharf_sys::cgroup_fs::Dir;
 
@@ -77,7 +78,9 @@ impl Handle {
 impl Joint<'_> {
     fn open(&mut self) -> Result<()> {
         let (Some(base), [(hierarchy, path)]) = (&self.handle.base, self.paths.as_slice()) else { return Ok(()) };
-        if self.handle.layout.version() != Version::V2 {
+        // A user who is not in the part that systemd has given them may not move into it: that is found out by placing.
+        let asked_for = self.handle.unit.as_ref().is_some_and(|unit| unit.manager == Manager::User);
+        if self.handle.layout.version() != Version::V2 || asked_for {
             return Ok(());
         }
         let dir = base.open_dir(&self.handle.layout.below_base(*hierarchy, path, ""));
@@ -116,6 +119,15 @@ impl Joint<'_> {
         Ok(true)
     }
 
+    /// Has systemd put a process into the unit, or into a cgroup inside of it.
+    fn attach(&self, index: usize, pid: &str) -> Result<()> {
+        let (Some(unit), Ok(pid)) = (&self.handle.unit, pid.parse()) else { return Ok(()) };
+        let path = &self.paths[index].1;
+        let top = format!("/{}", unit.name);
+        let below = path.find(&top).map_or("", |at| &path[at + top.len()..]);
+        systemd::attach(unit, below, pid)
+    }
+
     /// Puts a process, as its pid is here, into the cgroup in every hierarchy. `own` reads the /proc/PID/cgroup of the
     /// container's first process.
     pub fn place(&mut self, pid: i32, own: impl Fn() -> Result<String>) -> Result<()> {
@@ -127,6 +139,10 @@ impl Joint<'_> {
             let write = |path: &str| base.write(&self.handle.layout.below_base(hierarchy, path, "cgroup.procs"), &pid);
             let written = match write(path) {
                 Err(Errno::EBUSY) if self.fall_back(&own()?)? => write(&self.paths[index].1),
+                Err(Errno::EACCES | Errno::EPERM) if self.handle.unit.is_some() => {
+                    self.attach(index, &pid)?;
+                    Ok(())
+                }
                 other => other,
             };
             let path = &self.paths[index].1;

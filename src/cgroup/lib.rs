@@ -29,7 +29,7 @@ pub use create::Cgroup;
 pub use handle::{Handle, is_frozen, must_thaw_to_kill};
 pub use join::Joint;
 pub use layout::{Hierarchy, Layout, Version};
-pub use oom::OomWatch;
+pub use oom::{Killed, OomWatch};
 pub use statistics::Meter;
 pub use update::Update;
 pub use wanted::{Missing, Wanted, Write};

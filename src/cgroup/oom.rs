@@ -2,6 +2,7 @@
 
 use crate::handle::{Handle, system};
 use crate::layout::Layout;
+use crate::wanted::Wanted;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_core::{CgroupPaths, Result};
 use wharf_sys::Errno;
@@ -16,6 +17,46 @@ enum Kind {
     Event { eventfd: OwnedFd, _control: Source },
     /// v2: the file says that it has changed, and how often somebody was killed.
     Counter { events: Source, seen: u64, buffer: Vec<u8> },
+}
+
+/// Whether the kernel has killed for want of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killed {
+    Yes,
+    No,
+    /// The cgroup that would tell is gone, or counts nothing.
+    Unknown,
+}
+
+impl Wanted {
+    /// The limit of memory that was asked for, as `memory.max 4096`, and where.
+    pub fn memory_limit(&self) -> Option<(String, &str)> {
+        let of_memory = |file: &str| matches!(file, "memory.max" | "memory.limit_in_bytes");
+        let write = self.writes.iter().rev().find(|write| of_memory(&write.file) && write.value != "max")?;
+        Some((format!("{} {}", write.file, write.value), &write.at))
+    }
+
+    /// Whether the kernel has killed in the cgroup of these paths, or below.
+    pub fn has_killed(&self, paths: &CgroupPaths) -> Killed {
+        let Some(index) = self.layout.find("memory") else { return Killed::Unknown };
+        let v2 = self.layout.hierarchies[index].v2;
+        let file = if v2 { "memory.events" } else { "memory.oom_control" };
+        let read = Handle::open(self.layout.clone(), paths).ok().and_then(|handle| {
+            let base = handle.base()?;
+            base.read_value(&self.layout.below_base(index, handle.paths().get(index)?, file)).ok()
+        });
+        match read {
+            // v1 counts since Linux 4.13.
+            Some(text) if text.contains("oom_kill ") => {
+                if crate::parse::field(&text, "oom_kill") > 0 {
+                    Killed::Yes
+                } else {
+                    Killed::No
+                }
+            }
+            _ => Killed::Unknown,
+        }
+    }
 }
 
 impl OomWatch {

@@ -82,6 +82,10 @@ impl Newborn {
         }
     }
 
+    pub(super) fn cgroup(&self) -> &CgroupPaths {
+        &self.cgroup
+    }
+
     /// How it ended. One that lives on is killed: nothing is to come of it.
     pub(super) fn ended(&self) -> Option<Ended> {
         if self.ended.get().is_none() {

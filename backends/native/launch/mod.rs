@@ -38,7 +38,7 @@ use console::Console;
 use hold::{Attach, Newborn};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use wharf_cgroup::Cgroup;
+use wharf_cgroup::{Cgroup, Killed};
 use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor, annotations};
 use wharf_plan::{Born, Plan};
 use wharf_steps::{Failure, Phase, Slot};
@@ -258,18 +258,36 @@ fn expect(judged: &Judged<'_>, newborn: &Newborn, phase: Phase) -> Result<()> {
     if message == [phase as u8] { Ok(()) } else { Err(expect_failure(judged, newborn, message)) }
 }
 
+const TOO_LITTLE: &str = "is below what the set-up needs now";
+
 /// The error that an unexpected message is.
 fn expect_failure(judged: &Judged<'_>, newborn: &Newborn, message: &[u8]) -> Error {
     if let Some(failure) = Failure::read(message) {
-        return birth::explain(&failure).unwrap_or_else(|| judged.container.plan.explain(&failure));
+        let error = birth::explain(&failure).unwrap_or_else(|| judged.container.plan.explain(&failure));
+        return match judged.cgroup.memory_limit() {
+            Some((limit, _)) if failure.errno == Errno::ENOMEM as i32 => error.hint(format!("{limit} {TOO_LITTLE}")),
+            _ => error,
+        };
     }
+    let failed = || Error::new(Kind::System, "set the container up");
     let why = match newborn.ended() {
         Some(Ended::Signaled(libc::SIGKILL)) => {
-            "it was killed: by the kernel, if the memory limit is below what it needs".to_owned()
+            match (judged.cgroup.has_killed(newborn.cgroup()), judged.cgroup.memory_limit()) {
+                (Killed::Yes, Some((limit, at))) => return failed().because(format!("{limit} {TOO_LITTLE}")).at(at),
+                (Killed::Yes, None) => {
+                    return failed().because(format!("the memory limit of a cgroup above {TOO_LITTLE}"));
+                }
+                (Killed::Unknown, Some((limit, at))) => {
+                    return failed()
+                        .because(format!("its first process was killed, as when {limit} {TOO_LITTLE}"))
+                        .at(at);
+                }
+                _ => "it was killed by signal 9".to_owned(),
+            }
         }
         Some(Ended::Signaled(signal)) => format!("it was killed by signal {signal}"),
         Some(Ended::Exited(code)) => format!("it exited with {code}"),
         None => "it sent something unknown".to_owned(),
     };
-    Error::new(Kind::System, "set the container up").because(format!("its first process ended: {why}"))
+    failed().because(format!("its first process ended: {why}"))
 }

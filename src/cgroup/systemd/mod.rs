@@ -199,6 +199,19 @@ pub(crate) fn stop(unit: &UnitRecord) -> Result<()> {
     }
 }
 
+/// Puts a process into a unit, at `below` in its cgroup: an empty path, or one with a `/` before it.
+pub(crate) fn attach(unit: &UnitRecord, below: &str, pid: u32) -> Result<()> {
+    let name = unit.name.as_str();
+    let pids = Value::Array("u".to_owned(), vec![Value::Uint32(pid)]);
+    let arguments = [Value::Text(name.to_owned()), Value::Text(below.to_owned()), pids];
+    let attached = bus::with(unit.manager, |bus| {
+        let serial = bus.call(SYSTEMD, "AttachProcessesToUnit", &arguments);
+        bus.answer(serial).map(drop)
+    });
+    let doing = || format!("put process {pid} into unit {name} of {} systemd", unit.manager);
+    attached.map_err(|trouble| explain(doing(), &trouble))
+}
+
 /// Changes properties until the next boot. When this returns systemd has written its own idea of the limits.
 pub(crate) fn set(unit: &UnitRecord, properties: &[Property]) -> Result<()> {
     let name = unit.name.as_str();
