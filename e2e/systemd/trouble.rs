@@ -3,7 +3,7 @@
 use super::{call, command, create_fails, file, is_gone, needs_systemd, scope, show, start, unit};
 use harness::{Bundle, Feature, Finished, Host, Outcome, Stop, ensure, ensure_eq, json, limit};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -114,7 +114,7 @@ pub(crate) fn trials() -> Feature {
             |host| {
                 needs_systemd(host)?;
                 let answer = |bytes: &'static [u8]| {
-                    move |mut stream: std::os::unix::net::UnixStream| {
+                    move |mut stream: UnixStream| {
                         let _ = stream.read(&mut [0; 64]);
                         let _ = stream.write_all(bytes);
                     }
@@ -185,13 +185,13 @@ fn with_bus(host: &Host, bundle: &Bundle, address: &str) -> Result<Finished, Sto
 }
 
 /// What `create` says of a bus that does this with each who connects.
-fn hostile(host: &Host, act: impl Fn(std::os::unix::net::UnixStream) + Send + 'static) -> Result<Finished, Stop> {
+fn hostile(host: &Host, act: impl Fn(UnixStream) + Send + 'static) -> Result<Finished, Stop> {
     let path = host.new_dir("bus")?.join("socket");
     let listener = UnixListener::bind(&path)?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            act(stream);
-        }
-    });
-    with_bus(host, &scope(host)?, &format!("unix:path={}", path.display()))
+    let other = std::thread::spawn(move || listener.accept().map(|(stream, _)| act(stream)));
+    let said = with_bus(host, &scope(host)?, &format!("unix:path={}", path.display()));
+    // Where nobody has, so that it ends.
+    drop(UnixStream::connect(&path));
+    let _ = other.join();
+    said
 }

@@ -1,8 +1,8 @@
 //! A connection to systemd, by way of a bus or direct. All that is said on one has one time limit together.
 //!
 //! The bus comes first, as with runc: the direct socket is systemd's own business with systemctl (systemd(1)), and is used
-//! where no bus answers. Authentication is not waited for: it is sent with the first calls, so that an exchange takes one
-//! write where nothing is wrong.
+//! where no bus answers. Authentication is waited for: systemd's own socket does not see a call that it reads together with
+//! that, until more comes. The calls after it go out in one write.
 
 use super::message::{self, ERROR, HEAD, LONGEST, Message, RETURN, SIGNAL, Target};
 use super::value::Value;
@@ -188,10 +188,7 @@ impl Bus {
     }
 
     fn over(socket: OwnedFd, direct: bool, until: Instant) -> Bus {
-        // Without a name of ours the other side takes the user that the kernel tells it: also where we are in a user
-        // namespace and do not know ourselves by the same number.
-        let output = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n".to_vec();
-        let (input, signals) = (Vec::new(), Vec::new());
+        let (output, input, signals) = (Vec::new(), Vec::new(), Vec::new());
         let mut bus = Bus { socket, until, direct, serial: 0, output, input, authenticated: false, signals };
         if !direct {
             bus.queue(BUS, "Hello", &[], true);
@@ -257,7 +254,19 @@ impl Bus {
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        let mut rest = self.output.as_slice();
+        if !self.authenticated {
+            // Without a name of ours the other side takes the user that the kernel tells it: also where we are in a user
+            // namespace and do not know ourselves by the same number.
+            self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+            while !self.authenticated {
+                self.authenticate()?;
+            }
+        }
+        let output = std::mem::take(&mut self.output);
+        self.send(&output)
+    }
+
+    fn send(&self, mut rest: &[u8]) -> Result<(), Trouble> {
         while !rest.is_empty() {
             match socket::send_part(&self.socket, rest, None) {
                 Ok(sent) => rest = &rest[sent..],
@@ -266,14 +275,10 @@ impl Bus {
                 Err(errno) => return Err(Trouble::System(errno)),
             }
         }
-        self.output.clear();
         Ok(())
     }
 
     fn next(&mut self) -> Result<Message, Trouble> {
-        while !self.authenticated {
-            self.authenticate()?;
-        }
         loop {
             if let Some(head) = self.input.first_chunk::<HEAD>() {
                 let length = message::length(head).ok_or(GARBAGE)?;
@@ -378,7 +383,7 @@ mod tests {
         let mut sent = Vec::new();
         drop(bus);
         theirs.read_to_end(&mut sent).unwrap();
-        assert!(sent.starts_with(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\nl\x01"), "{sent:?}");
+        assert!(sent.starts_with(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"), "{sent:?}");
         answer
     }
 
