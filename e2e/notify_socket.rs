@@ -1,13 +1,13 @@
 //! NOTIFY_SOCKET: the payload's sd_notify(3) reaches the caller's service manager, and nothing that it did not say does.
 
-use harness::{Container, Feature, Host, Stop, ensure, ensure_eq, json};
+use harness::{Container, Feature, Host, Stop, ensure, ensure_eq, json, limit};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PEERS: &str = "says READY alone, or MAINPID in a message of its own";
 
@@ -211,11 +211,13 @@ fn unit(host: &Host) -> Result<(), Stop> {
     }
     host.except("runc", "waits for ever where the payload ends without a word")?;
     let bundle =
-        host.bundle()?.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1\nSTATUS=sailing", ";", "sleep"]);
+        host.bundle()?.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1\nSTATUS=sailing", ";", "wait-signal"]);
     bundle.save()?;
     let name = host.unique("unit");
     let mut start = Command::new("systemd-run");
-    start.args(["--unit", &name, "--property", "Type=notify", "--quiet"]).arg(host.runtime.program());
+    start
+        .args(["--unit", &name, "--property", "Type=notify", "--property", "TimeoutStartSec=infinity", "--quiet"])
+        .arg(host.runtime.program());
     start.arg("--root").arg(host.root()).args(["run", "--bundle", bundle.dir_text(), bundle.id()]);
     let show = |property: &str| -> Result<String, Stop> {
         let mut command = Command::new("systemctl");
@@ -224,11 +226,10 @@ fn unit(host: &Host) -> Result<(), Stop> {
     };
     let starting = host.program(start)?;
     let state = |id: &str| -> Result<harness::Value, Stop> { serde_json(&host.runtime.must(&["state", id])?) };
-    for _ in 0..3000 {
-        if state(bundle.id()).is_ok_and(|state| state["status"] == "running") {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    let begun = Instant::now();
+    while !state(bundle.id()).is_ok_and(|state| state["status"] == "running") {
+        ensure!(begun.elapsed() < limit(60), "it does not start: {}", starting.stderr_so_far());
+        std::thread::sleep(Duration::from_millis(200));
     }
     std::thread::sleep(Duration::from_millis(500));
     ensure_eq!(show("SubState")?, "start", "before the payload is ready");

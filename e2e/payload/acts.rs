@@ -73,7 +73,7 @@ fn wait_signal() -> Found {
 fn wait_file(path: &str) -> Found {
     let begun = Instant::now();
     while !std::path::Path::new(path).exists() {
-        if begun.elapsed() > Duration::from_secs(60) {
+        if begun.elapsed() > Duration::from_secs(600) {
             return Err(Refused::Errno(nix::libc::ETIMEDOUT));
         }
         std::thread::sleep(Duration::from_millis(2));

@@ -10,7 +10,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("run ends with the payload's code", "42", |engine| Ok(told(&run(engine, &[], &["sh", "-c", "exit 42"])?))),
         case("run of a payload that a signal ends", "143", |engine| {
-            let (_, other) = engine.detached(&[], &["sleep", "100"])?;
+            let (_, other) = engine.detached(&[], &["sleep", "1000"])?;
             // Not the first process of its pid namespace, which would be spared.
             let join = format!("pid:/proc/{other}/ns/pid");
             Ok(told(&run(engine, &["--with-ns", &join], &["sh", "-c", "kill -TERM $$"])?))
@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(told(&run(engine, &["--with-ns", "network:/proc/self/ns/nothing"], &["true"])?))
         }),
         case("exec ends with the payload's code", "42", |engine| {
-            let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+            let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
             Ok(told(&engine.exec(&id, &[], &["sh", "-c", "exit 42"])?))
         }),
         case("exec of a command that is nowhere in PATH", "1", |engine| exec(engine, "nothing")),
@@ -46,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(told(&engine.exec(&id, &[], &["true"])?))
         }),
         case("exec in a container that is paused", "1", |engine| {
-            let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+            let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
             engine.must(&["task", "pause", &id])?;
             let seen = told(&engine.exec(&id, &[], &["true"])?);
             engine.must(&["task", "resume", &id])?;
@@ -58,23 +58,23 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(told(&engine.ctr(&["task", "kill", &id])?))
         }),
         case("delete of a running container", "1", |engine| {
-            let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+            let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
             Ok(told(&engine.ctr(&["task", "delete", &id])?))
         }),
         case("pause of a paused container", "1", |engine| {
-            let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+            let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
             engine.must(&["task", "pause", &id])?;
             let seen = told(&engine.ctr(&["task", "pause", &id])?);
             engine.must(&["task", "resume", &id])?;
             Ok(seen)
         }),
         case("resume of a running container", "1", |engine| {
-            let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+            let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
             Ok(told(&engine.ctr(&["task", "resume", &id])?))
         }),
         case("two containers of one id", "1", |engine| {
-            let (id, _) = engine.detached(&[], &["sleep", "100"])?;
-            Ok(told(&engine.run(&["--detach"], &id, &["sleep", "100"])?))
+            let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
+            Ok(told(&engine.run(&["--detach"], &id, &["sleep", "1000"])?))
         }),
     ]
 }
@@ -84,7 +84,7 @@ fn run(engine: &Containerd<'_>, options: &[&str], words: &[&str]) -> Result<Fini
 }
 
 fn exec(engine: &Containerd<'_>, command: &str) -> Result<Seen, Stop> {
-    let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+    let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
     Ok(told(&engine.exec(&id, &[], &[command])?))
 }
 

@@ -28,10 +28,10 @@ pub(super) fn trials(feature: Feature) -> Feature {
                     code(engine.run(&["--rm"], &engine.host.unique("c"), &["sh", "-c", script])?, wanted)?;
                 }
                 // The first process of a pid namespace would not end by a signal that it has no handler for.
-                let (_, other) = engine.detached(&[], &["sleep", "100"])?;
+                let (_, other) = engine.detached(&[], &["sleep", "1000"])?;
                 let join = format!("pid:/proc/{other}/ns/pid");
                 for (name, wanted) in [("KILL", 137), ("TERM", 143), ("INT", 130)] {
-                    let (id, _) = engine.detached(&["--with-ns", &join], &["sleep", "100"])?;
+                    let (id, _) = engine.detached(&["--with-ns", &join], &["sleep", "1000"])?;
                     engine.must(&["task", "kill", "--signal", name, &id])?;
                     ensure_eq!(engine.exit_code(&id)?, wanted, "{name}");
                 }

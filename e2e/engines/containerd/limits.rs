@@ -9,7 +9,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
         .trial(
             "--memory-limit is the cgroup's limit",
             with(|engine| {
-                let (_, pid) = engine.detached(&["--memory-limit", "33554432"], &["sleep", "100"])?;
+                let (_, pid) = engine.detached(&["--memory-limit", "33554432"], &["sleep", "1000"])?;
                 ensure_eq!(cgroup_value(pid, "memory", "memory.limit_in_bytes", "memory.max")?, "33554432");
                 Ok(())
             }),
@@ -30,7 +30,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
 
 fn cpu(engine: &Containerd<'_>) -> Outcome {
     let quota = |options: &[&str]| -> Result<String, Stop> {
-        let (_, pid) = engine.detached(options, &["sleep", "100"])?;
+        let (_, pid) = engine.detached(options, &["sleep", "1000"])?;
         let quota = cgroup_value(pid, "cpu", "cpu.cfs_quota_us", "cpu.max")?;
         // v2 has both numbers in one file.
         Ok(match quota.contains(' ') {
@@ -40,7 +40,7 @@ fn cpu(engine: &Containerd<'_>) -> Outcome {
     };
     ensure_eq!(quota(&["--cpus", "0.5"])?, "50000 100000");
     ensure_eq!(quota(&["--cpu-quota", "30000", "--cpu-period", "60000"])?, "30000 60000");
-    let (_, pid) = engine.detached(&["--cpu-shares", "2048"], &["sleep", "100"])?;
+    let (_, pid) = engine.detached(&["--cpu-shares", "2048"], &["sleep", "1000"])?;
     let seen = cgroup_value(pid, "cpu", "cpu.shares", "cpu.weight")?;
     // v2 has weights of 1 to 10000 for shares of 2 to 262144; runtimes differ in how they turn one into the other.
     ensure!(seen == "2048" || (seen.parse::<u32>().is_ok_and(|weight| weight > 1 && weight != 100)), "{seen}");
@@ -49,14 +49,14 @@ fn cpu(engine: &Containerd<'_>) -> Outcome {
 
 fn place(engine: &Containerd<'_>) -> Outcome {
     let path = format!("/{}/place", engine.host.tag());
-    let (_, pid) = engine.detached(&["--cgroup", &path], &["sleep", "100"])?;
+    let (_, pid) = engine.detached(&["--cgroup", &path], &["sleep", "1000"])?;
     let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     ensure!(table.lines().any(|line| line.ends_with(&format!(":{path}"))), "{table}");
     Ok(())
 }
 
 fn metrics(engine: &Containerd<'_>) -> Outcome {
-    let (id, pid) = engine.detached(&["--memory-limit", "33554432"], &["sleep", "100"])?;
+    let (id, pid) = engine.detached(&["--memory-limit", "33554432"], &["sleep", "1000"])?;
     let table = engine.must(&["task", "metrics", &id])?;
     let value = |names: &[&str]| {
         let mut lines = table.lines().filter_map(|line| line.split_once(char::is_whitespace));

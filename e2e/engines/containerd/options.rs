@@ -46,7 +46,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
             "--pid-file names the payload",
             with(|engine| {
                 let file = engine.host.dir().join("pid");
-                let (_, pid) = engine.detached(&["--pid-file", &file.to_string_lossy()], &["sleep", "100"])?;
+                let (_, pid) = engine.detached(&["--pid-file", &file.to_string_lossy()], &["sleep", "1000"])?;
                 ensure_eq!(std::fs::read_to_string(file)?.trim(), pid.to_string());
                 Ok(())
             }),
@@ -166,7 +166,7 @@ fn seccomp(engine: &Containerd<'_>) -> Outcome {
 
 fn namespaces(engine: &Containerd<'_>) -> Outcome {
     let of = |path: &str| -> Result<String, Stop> { Ok(std::fs::read_link(path)?.to_string_lossy().into_owned()) };
-    let mut other = Command::new("unshare").args(["--net", "--uts", "sleep", "100"]).spawn()?;
+    let mut other = Command::new("unshare").args(["--net", "--uts", "sleep", "1000"]).spawn()?;
     let path = format!("/proc/{}/ns/net", other.id());
     let result = (|| {
         let own = of("/proc/self/ns/net")?;

@@ -13,7 +13,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
         .trial(
             "a killed shim's container is taken away whole",
             with(|engine| {
-                let (id, pid) = engine.detached(&[], &["sh", "-c", "sleep 101 & sleep 102 & wait"])?;
+                let (id, pid) = engine.detached(&[], &["sh", "-c", "sleep 1001 & sleep 1002 & wait"])?;
                 signal(shim_of(pid)?, Signal::SIGKILL)?;
                 taken_away(engine, &id, pid)
             }),
@@ -21,7 +21,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
         .trial(
             "a shim killed while containerd is down: the next one takes its container away",
             with(|engine| {
-                let (id, pid) = engine.detached(&[], &["sleep", "101"])?;
+                let (id, pid) = engine.detached(&[], &["sleep", "1001"])?;
                 let shim = shim_of(pid)?;
                 engine.end(Signal::SIGKILL)?;
                 signal(shim, Signal::SIGKILL)?;
@@ -33,7 +33,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
 }
 
 fn survive(engine: &Containerd<'_>) -> Outcome {
-    let (id, pid) = engine.detached(&[], &["sleep", "100"])?;
+    let (id, pid) = engine.detached(&[], &["sleep", "1000"])?;
     engine.end(Signal::SIGKILL)?;
     ensure!(Path::new(&format!("/proc/{pid}")).exists(), "the payload went with containerd");
     engine.launch()?;

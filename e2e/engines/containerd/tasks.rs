@@ -12,7 +12,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
         .trial(
             "rm --force ends a running task",
             with(|engine| {
-                let (id, pid) = engine.detached(&[], &["sleep", "100"])?;
+                let (id, pid) = engine.detached(&[], &["sleep", "1000"])?;
                 engine.must(&["task", "rm", "--force", &id])?;
                 ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is alive");
                 engine.must(&["container", "rm", &id])?;
@@ -56,9 +56,9 @@ fn kill(engine: &Containerd<'_>) -> Outcome {
 fn kill_all(engine: &Containerd<'_>) -> Outcome {
     let path = format!("/{}/all", engine.host.tag());
     // In a pid namespace of another's, nobody is killed by the end of the payload.
-    let (_, other) = engine.detached(&[], &["sleep", "100"])?;
+    let (_, other) = engine.detached(&[], &["sleep", "1000"])?;
     let join = format!("pid:/proc/{other}/ns/pid");
-    let script = "sleep 101 & sleep 102 & wait";
+    let script = "sleep 1001 & sleep 1002 & wait";
     let (id, _) = engine.detached(&["--cgroup", &path, "--with-ns", &join], &["sh", "-c", script])?;
     let members = || crate::engines::common::members(&path);
     wait_until("three processes", || Ok(members().len() == 3))?;
@@ -91,7 +91,7 @@ fn pause(engine: &Containerd<'_>) -> Outcome {
 }
 
 fn exec(engine: &Containerd<'_>) -> Outcome {
-    let (id, _) = engine.detached(&["--env", "SHIP=tall"], &["sleep", "100"])?;
+    let (id, _) = engine.detached(&["--env", "SHIP=tall"], &["sleep", "1000"])?;
     let seen = code(
         engine.exec(&id, &[], &["sh", "-c", "hostname >/dev/null; echo $SHIP; echo aside >&2; sleep 0.3; exit 42"])?,
         42,
@@ -113,7 +113,7 @@ fn exec(engine: &Containerd<'_>) -> Outcome {
 }
 
 fn exec_options(engine: &Containerd<'_>) -> Outcome {
-    let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+    let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
     let seen =
         code(engine.exec(&id, &["--user", "1000:1000", "--cwd", "/tmp"], &["sh", "-c", "id -u; id -g; pwd"])?, 0)?;
     ensure_eq!(seen.stdout, "1000\n1000\n/tmp\n");
@@ -121,7 +121,7 @@ fn exec_options(engine: &Containerd<'_>) -> Outcome {
 }
 
 fn exec_missing(engine: &Containerd<'_>) -> Outcome {
-    let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+    let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
     let seen = code(engine.exec(&id, &[], &["nothing"])?, 1)?;
     ensure!(seen.stderr.contains("executable file not found in $PATH"), "{seen}");
     code(engine.exec(&id, &[], &["true"])?, 0)?;
@@ -130,8 +130,8 @@ fn exec_missing(engine: &Containerd<'_>) -> Outcome {
 }
 
 fn exec_detached(engine: &Containerd<'_>) -> Outcome {
-    let (id, pid) = engine.detached(&[], &["sleep", "100"])?;
-    engine.must(&["task", "exec", "--detach", "--exec-id", "side", &id, "sleep", "101"])?;
+    let (id, pid) = engine.detached(&[], &["sleep", "1000"])?;
+    engine.must(&["task", "exec", "--detach", "--exec-id", "side", &id, "sleep", "1001"])?;
     let table = engine.must(&["task", "ps", &id])?;
     let pids: Vec<&str> = table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     ensure_eq!(pids.len(), 2, "{table}");
@@ -150,7 +150,7 @@ fn events(engine: &Containerd<'_>) -> Outcome {
         engine.prints(&[], &["true"])?;
         Ok(!listener.stdout_so_far().is_empty())
     })?;
-    let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+    let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
     code(engine.exec(&id, &[], &["true"])?, 0)?;
     engine.must(&["task", "kill", "--signal", "KILL", &id])?;
     ensure_eq!(engine.exit_code(&id)?, 137);

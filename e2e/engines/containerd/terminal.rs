@@ -36,7 +36,7 @@ fn run(engine: &Containerd<'_>) -> Outcome {
 }
 
 fn exec(engine: &Containerd<'_>) -> Outcome {
-    let (id, _) = engine.detached(&[], &["sleep", "100"])?;
+    let (id, _) = engine.detached(&[], &["sleep", "1000"])?;
     let mut desk = Desk::new(33, 111)?;
     let mut child =
         at(&desk, engine, &["task", "exec", "--tty", "--exec-id", "seat", &id, "sh", "-c", SCRIPT])?.spawn()?;

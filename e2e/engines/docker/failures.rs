@@ -51,7 +51,7 @@ fn run(docker: &Docker<'_>, options: &[&str], command: &str) -> Result<Seen, Sto
 }
 
 fn exec(docker: &Docker<'_>, options: &[&str], command: &str) -> Result<Seen, Stop> {
-    let id = docker.detached(&[], &["sleep", "100"])?;
+    let id = docker.detached(&[], &["sleep", "1000"])?;
     let seen = told(&docker.exec(options, &id, &[command])?);
     // Docker 20.10 has 126 for all of them, later ones 127 for what is missing.
     let facts = if ["126", "127"].contains(&seen.facts.as_str()) { "cannot be run".to_owned() } else { seen.facts };

@@ -59,7 +59,7 @@ pub(super) fn cases() -> Vec<Case> {
             docker.exit_code(&id)
         }),
         case("rm --force ends a running container", "gone", |docker| {
-            let id = docker.detached(&[], &["sleep", "100"])?;
+            let id = docker.detached(&[], &["sleep", "1000"])?;
             let pid = docker.pid(&id)?;
             docker.must(&["rm", "--force", &id])?;
             ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is alive");
@@ -67,7 +67,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok("gone".to_owned())
         }),
         case("a restarted container has a new process and the old files", "kept", |docker| {
-            let id = docker.detached(&[], &["sh", "-c", "[ -e /mark ] && echo kept; touch /mark; sleep 100"])?;
+            let id = docker.detached(&[], &["sh", "-c", "[ -e /mark ] && echo kept; touch /mark; sleep 1000"])?;
             let pid = docker.pid(&id)?;
             wait_until("the mark", || Ok(docker.exec(&[], &id, &["ls", "/mark"])?.code() == Some(0)))?;
             docker.must(&["restart", "--time", "0", &id])?;
@@ -81,7 +81,7 @@ pub(super) fn cases() -> Vec<Case> {
             docker.inspect(&id, "{{.State.Status}} {{.State.ExitCode}} after {{.RestartCount}} restarts")
         }),
         case("a container that is always restarted comes back when its payload is killed", "running", |docker| {
-            let id = docker.detached(&["--restart", "always"], &["sleep", "100"])?;
+            let id = docker.detached(&["--restart", "always"], &["sleep", "1000"])?;
             let pid = docker.pid(&id)?;
             crate::engines::common::signal(pid, nix::sys::signal::Signal::SIGKILL)?;
             wait_until("another process", || Ok(![0, pid].contains(&docker.pid(&id)?)))?;
@@ -108,7 +108,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(format!("{paused}, still, {}, goes on", docker.inspect(&id, "{{.State.Status}}")?))
         }),
         case("exec runs beside the payload, with options of its own", "1000 /tmp tall 7", |docker| {
-            let id = docker.detached(&[], &["sleep", "100"])?;
+            let id = docker.detached(&[], &["sleep", "1000"])?;
             let script = "echo $(id -u) $PWD $SHIP; exit 7";
             let options = ["--user", "1000", "--workdir", "/tmp", "--env", "SHIP=tall"];
             let seen = docker.exec(&options, &id, &["sh", "-c", script])?;
@@ -116,7 +116,7 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case("exec --privileged has all capabilities, exec without has the container's", "fewer, all", |docker| {
             holds_all_capabilities()?;
-            let id = docker.detached(&[], &["sleep", "100"])?;
+            let id = docker.detached(&[], &["sleep", "1000"])?;
             let effective = |options: &[&str]| {
                 said(docker.exec(options, &id, &["sed", "-n", "s/^CapEff:\t//p", "/proc/self/status"])?)
             };
@@ -127,7 +127,7 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case("a health check that succeeds, then fails, is told", "healthy, unhealthy", |docker| {
             let options = ["--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "1"];
-            let id = docker.detached(&options, &["sh", "-c", "touch /well; sleep 100"])?;
+            let id = docker.detached(&options, &["sh", "-c", "touch /well; sleep 1000"])?;
             docker.wait_for(&id, "{{.State.Health.Status}}", "healthy")?;
             code(docker.exec(&[], &id, &["rm", "/well"])?, 0)?;
             docker.wait_for(&id, "{{.State.Health.Status}}", "unhealthy")?;

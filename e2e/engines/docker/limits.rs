@@ -8,7 +8,7 @@ use harness::{Stop, ensure};
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("-m is the cgroup's limit", "33554432", |docker| {
-            let id = docker.detached(&["-m", "32m"], &["sleep", "100"])?;
+            let id = docker.detached(&["-m", "32m"], &["sleep", "1000"])?;
             memory(docker.pid(&id)?)
         }),
         case("a payload beyond -m is killed, and the verdict is told", "137 true", |docker| {
@@ -18,7 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
             docker.inspect(&id, "{{.State.ExitCode}} {{.State.OOMKilled}}")
         }),
         case("--cpus is the cgroup's quota", "50000 100000", |docker| {
-            let id = docker.detached(&["--cpus", "0.5"], &["sleep", "100"])?;
+            let id = docker.detached(&["--cpus", "0.5"], &["sleep", "1000"])?;
             quota(docker.pid(&id)?)
         }),
         case("--cpuset-cpus binds to a processor", "0", |docker| {
@@ -26,7 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(seen.split_whitespace().nth(1).unwrap_or_default().to_owned())
         }),
         case("--pids-limit binds inside", "10, refused", |docker| {
-            let id = docker.detached(&["--pids-limit", "10"], &["sleep", "100"])?;
+            let id = docker.detached(&["--pids-limit", "10"], &["sleep", "1000"])?;
             let limit = cgroup_value(docker.pid(&id)?, "pids", "pids.max", "pids.max")?;
             let script = "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done; wait";
             let finished = docker.exec(&[], &id, &["sh", "-c", script])?;
@@ -42,7 +42,7 @@ pub(super) fn cases() -> Vec<Case> {
             },
         ),
         case("update changes the limits of a running container", "67108864, 25000 100000, 20", |docker| {
-            let id = docker.detached(&["-m", "32m"], &["sleep", "100"])?;
+            let id = docker.detached(&["-m", "32m"], &["sleep", "1000"])?;
             let options = ["-m", "64m", "--memory-swap", "64m", "--cpus", "0.25", "--pids-limit", "20"];
             docker.must(&[&["update"], &options[..], &[&id]].concat())?;
             let pid = docker.pid(&id)?;
@@ -52,7 +52,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("an update that the kernel refuses leaves the limits as they were", "refused, 33554432", |docker| {
             // The swap limit may not be below the memory limit: Docker itself refuses that. A limit below what is in use
             // is the kernel's to refuse on v1, and on v2 it kills.
-            let id = docker.detached(&["-m", "32m"], &["sleep", "100"])?;
+            let id = docker.detached(&["-m", "32m"], &["sleep", "1000"])?;
             let finished = docker.docker(&["update", "-m", "64m", "--memory-swap", "48m", &id])?;
             ensure!(finished.code() != Some(0), "{finished}");
             Ok(format!("refused, {}", memory(docker.pid(&id)?)?))
@@ -68,7 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case("--device-read-bps and --cgroup-parent place and limit", "own", |docker| {
             let parent = format!("/{}/own", docker.host.tag());
-            let id = docker.detached(&["--cgroup-parent", &parent], &["sleep", "100"])?;
+            let id = docker.detached(&["--cgroup-parent", &parent], &["sleep", "1000"])?;
             let table = std::fs::read_to_string(format!("/proc/{}/cgroup", docker.pid(&id)?))?;
             ensure!(table.lines().any(|line| line.ends_with(&format!(":{parent}/{id}"))), "{table}");
             docker.must(&["rm", "--force", &id])?;

@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case("a network of one's own resolves names", "172", |docker| {
             docker.must(&["network", "create", "sea"])?;
-            let id = docker.detached(&["--network", "sea", "--name", "port"], &["sleep", "100"])?;
+            let id = docker.detached(&["--network", "sea", "--name", "port"], &["sleep", "1000"])?;
             let address = said(code(docker.exec(&[], &id, &["hostname", "-i"])?, 0)?)?;
             let seen = docker.prints(&["--network", "sea"], &["nslookup", "port"])?;
             ensure!(seen.contains(&address), "{seen:?} has no {address}");

@@ -15,7 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok("it does".to_owned())
         }),
         case("top lists the container's processes, and no other", "sh, sleep", |docker| {
-            let id = docker.detached(&[], &["sh", "-c", "sleep 101; true"])?;
+            let id = docker.detached(&[], &["sh", "-c", "sleep 1001; true"])?;
             wait_until("two processes", || Ok(docker.must(&["top", &id])?.lines().count() == 3))?;
             let table = docker.must(&["top", &id, "-o", "pid,comm"])?;
             let mut names: Vec<_> = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
@@ -23,7 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(names.join(", "))
         }),
         case("stats tells memory, processes and the limit", "2 processes of 32MiB", |docker| {
-            let id = docker.detached(&["--memory", "32m"], &["sh", "-c", "sleep 101; true"])?;
+            let id = docker.detached(&["--memory", "32m"], &["sh", "-c", "sleep 1001; true"])?;
             wait_until("two processes", || Ok(docker.must(&["top", &id])?.lines().count() == 3))?;
             let line = docker.must(&["stats", "--no-stream", "--format", "{{.PIDs}} {{.MemUsage}}", &id])?;
             let words: Vec<_> = line.split_whitespace().collect();
@@ -43,7 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(seen.join(", "))
         }),
         case("cp copies into a running container and out of it", "cargo", |docker| {
-            let id = docker.detached(&[], &["sleep", "100"])?;
+            let id = docker.detached(&[], &["sleep", "1000"])?;
             let (one, two) = (docker.host.dir().join("one"), docker.host.dir().join("two"));
             std::fs::write(&one, "cargo")?;
             docker.must(&["cp", &one.to_string_lossy(), &format!("{id}:/hold")])?;

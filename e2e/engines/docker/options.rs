@@ -73,7 +73,7 @@ pub(super) fn cases() -> Vec<Case> {
             {
                 return Err(Stop::skipped("docker-init is not installed"));
             }
-            let id = docker.detached(&["--init"], &["sh", "-c", "sh -c 'sleep 0.1 &'; sleep 100"])?;
+            let id = docker.detached(&["--init"], &["sh", "-c", "sh -c 'sleep 0.1 &'; sleep 1000"])?;
             std::thread::sleep(std::time::Duration::from_millis(400));
             let script = "echo $(cat /proc/1/comm) $(grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l)";
             Ok(code(docker.exec(&[], &id, &["sh", "-c", script])?, 0)?.stdout.trim().to_owned())
@@ -97,7 +97,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(words.join(" "))
         }),
         case("another container's pid, ipc and network namespaces can be shared", "same same same", |docker| {
-            let id = docker.detached(&["--ipc", "shareable"], &["sleep", "100"])?;
+            let id = docker.detached(&["--ipc", "shareable"], &["sleep", "1000"])?;
             let pid = docker.pid(&id)?;
             let other = format!("container:{id}");
             let options = ["--pid", &other, "--ipc", &other, "--network", &other];

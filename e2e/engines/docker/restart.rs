@@ -10,7 +10,7 @@ use std::path::Path;
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("containers outlive a killed dockerd, and the next one has them again", "running, 11, 137", |docker| {
-            let id = docker.detached(&["--network", "none"], &["sleep", "100"])?;
+            let id = docker.detached(&["--network", "none"], &["sleep", "1000"])?;
             let pid = docker.pid(&id)?;
             docker.end(Signal::SIGKILL)?;
             ensure!(Path::new(&format!("/proc/{pid}")).exists(), "the payload went with dockerd");
@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
             docker.exit_code(&id)
         }),
         case("a container of a restart policy comes back with the next dockerd", "ok", |docker| {
-            let id = docker.detached(&["--network", "none", "--restart", "always"], &["sleep", "100"])?;
+            let id = docker.detached(&["--network", "none", "--restart", "always"], &["sleep", "1000"])?;
             let pid = docker.pid(&id)?;
             docker.end(Signal::SIGKILL)?;
             crate::engines::common::signal(pid, Signal::SIGKILL)?;

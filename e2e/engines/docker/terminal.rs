@@ -16,7 +16,7 @@ pub(super) fn cases() -> Vec<Case> {
             talk(docker, &["run", "--rm", "-it", IMAGE, "sh", "-c", SCRIPT])
         }),
         case("exec -it gives the process a terminal, and its code is kept", "23", |docker| {
-            let id = docker.detached(&[], &["sleep", "100"])?;
+            let id = docker.detached(&[], &["sleep", "1000"])?;
             talk(docker, &["exec", "-it", &id, "sh", "-c", SCRIPT])
         }),
     ]

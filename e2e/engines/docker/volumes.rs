@@ -36,7 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
                     let (dir, volume) = docker.volume(&format!("/hold:{how}"))?;
                     let _outer = Mounted::tmpfs(&dir)?;
                     std::fs::create_dir(dir.join("sub"))?;
-                    let id = docker.detached(&["--volume", &volume], &["sleep", "100"])?;
+                    let id = docker.detached(&["--volume", &volume], &["sleep", "1000"])?;
                     let inner = Mounted::tmpfs(&dir.join("sub"))?;
                     std::fs::write(dir.join("sub/file"), "slave")?;
                     let text = docker.exec(&[], &id, &["cat", "/hold/sub/file"])?;

@@ -2,6 +2,7 @@
 
 use super::engine::{IMAGE, Podman, well};
 use super::{Case, case};
+use crate::notify_socket::Manager;
 use harness::{Stop, ensure, ensure_eq};
 use std::fs;
 
@@ -94,6 +95,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 Ok(format!("{}, stop signal {signal}", log.trim().replace('\n', ", ").replace("oci", "podman")))
             },
         ),
+        case("--sdnotify container: READY is the payload's own word", "nothing, then READY=1, running", notified),
         case("--tz, --timezone and localtime are Podman's; the clock is the host's", "same day", |podman| {
             let seen = podman.sh(&[], "date +%s")?.parse::<u64>()?;
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
@@ -189,4 +191,28 @@ pub(crate) fn pod(podman: &Podman) -> Result<(), Stop> {
     let serve = "echo hello >/tmp/index.html; httpd -f -p 127.0.0.1:8000 -h /tmp";
     podman.start("a", &["--pod", "p"], &["sh", "-c", serve])?;
     podman.start("b", &["--pod", "p"], &["sleep", "1000"])
+}
+
+/// conmon's socket is the payload's, and Podman passes on what is said there.
+fn notified(podman: &Podman) -> Result<String, Stop> {
+    let manager = Manager::new(podman.host)?;
+    let place = podman.host.new_dir("sign")?;
+    let (sign, payload) =
+        (format!("{}:/sign", place.display()), format!("{}:/payload:ro", podman.host.payload().display()));
+    let options = ["--detach", "--name", "c", "--sdnotify", "container", "--volume", &sign, "--volume", &payload];
+    let script = ["/payload", "wait-file", "/sign/go", ";", "notify", "READY=1", ";", "sleep"];
+    let words = podman.words(&["run"], &options, &script);
+    let mut command = podman.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    command.env("NOTIFY_SOCKET", &manager.name);
+    let running = podman.host.program(command)?;
+    podman.wait_for("the container", || {
+        Ok((podman.inspect("c", "{{.State.Status}}").ok().as_deref() == Some("running")).then_some(()))
+    })?;
+    let early = manager.heard(500)?.contains("READY=1");
+    std::fs::write(place.join("go"), "")?;
+    manager.until(|said| said.contains("READY=1"))?;
+    let finished = running.finish()?;
+    let status =
+        if finished.code() == Some(0) { podman.inspect("c", "{{.State.Status}}")? } else { finished.to_string() };
+    Ok(format!("{}, then READY=1, {status}", if early { "READY=1 too early" } else { "nothing" }))
 }
