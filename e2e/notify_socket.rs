@@ -1,13 +1,13 @@
 //! NOTIFY_SOCKET: the payload's sd_notify(3) reaches the caller's service manager, and nothing that it did not say does.
 
-use harness::{Container, Feature, Host, Stop, ensure, ensure_eq, json, limit};
+use harness::{Container, Feature, Host, Stop, ensure, ensure_eq, json};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PEERS: &str = "says READY alone, or MAINPID in a message of its own";
 
@@ -179,7 +179,6 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(lines[1]["errno"], "ENOENT", "{}", container.printed());
             container.delete_force()
         })
-        .trial("systemd: a unit of Type=notify is started when the payload says so, and stops it", unit)
         .trial("without NOTIFY_SOCKET there is no mount, no variable and no directory", |host| {
             let bundle = host.bundle()?.payload(&["report", ";", "list", "/run", ";", "sleep"]);
             let container = host.start(&bundle)?;
@@ -202,54 +201,6 @@ pub(crate) fn trials() -> Feature {
             }
             Ok(())
         })
-}
-
-/// `wharf run` as a service of the real systemd.
-fn unit(host: &Host) -> Result<(), Stop> {
-    if !std::path::Path::new("/run/systemd/system").exists() {
-        return Err(Stop::skipped("systemd is not the first process here"));
-    }
-    host.except("runc", "waits for ever where the payload ends without a word")?;
-    let bundle =
-        host.bundle()?.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1\nSTATUS=sailing", ";", "wait-signal"]);
-    bundle.save()?;
-    let name = host.unique("unit");
-    let mut start = Command::new("systemd-run");
-    start
-        .args(["--unit", &name, "--property", "Type=notify", "--property", "TimeoutStartSec=infinity", "--quiet"])
-        .arg(host.runtime.program());
-    start.arg("--root").arg(host.root()).args(["run", "--bundle", bundle.dir_text(), bundle.id()]);
-    let show = |property: &str| -> Result<String, Stop> {
-        let mut command = Command::new("systemctl");
-        command.args(["show", "--value", "--property", property, &name]);
-        Ok(host.program(command)?.finish()?.stdout.trim().to_owned())
-    };
-    let starting = host.program(start)?;
-    let state = |id: &str| -> Result<harness::Value, Stop> { serde_json(&host.runtime.must(&["state", id])?) };
-    let begun = Instant::now();
-    while !state(bundle.id()).is_ok_and(|state| state["status"] == "running") {
-        ensure!(begun.elapsed() < limit(60), "it does not start: {}", starting.stderr_so_far());
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    std::thread::sleep(Duration::from_millis(500));
-    ensure_eq!(show("SubState")?, "start", "before the payload is ready");
-    std::fs::write(bundle.rootfs().join("tmp/go"), "")?;
-    let started = starting.finish()?;
-    ensure_eq!(started.code(), Some(0), "{started}");
-    ensure_eq!((show("SubState")?.as_str(), show("StatusText")?.as_str()), ("running", "sailing"));
-    // The unit's own child is its main process.
-    let main = show("MainPID")?;
-    let parent = std::fs::read_to_string(format!("/proc/{}/stat", state(bundle.id())?["pid"]))?;
-    let parent = parent.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or_default().to_owned();
-    ensure_eq!(main, parent);
-    let mut stop = Command::new("systemctl");
-    stop.args(["stop", &name]);
-    ensure_eq!(host.program(stop)?.finish()?.code(), Some(0));
-    let gone = host.runtime.call(&["state", bundle.id()])?;
-    ensure!(gone.stderr.contains("does not exist"), "{gone}");
-    let mut reset = Command::new("systemctl");
-    reset.args(["reset-failed", &name]).stderr(std::process::Stdio::null());
-    host.program(reset)?.finish().map(drop)
 }
 
 fn serde_json(text: &str) -> Result<harness::Value, Stop> {
