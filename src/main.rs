@@ -48,11 +48,19 @@ fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
 }
 
 fn command(argv0: &OsStr, words: Vec<OsString>) -> c_int {
+    let uid = wharf_sys::dir::effective_uid();
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR");
+    // Rootless engines hand on the runtime directory of their user; the host's root has none, and is not asked.
+    let nested = uid == 0
+        && runtime_dir.is_some()
+        && std::env::var_os("USER").is_none_or(|name| name != "root")
+        && wharf_sys::namespace::is_nested_user();
     let caller = Caller {
         argv0: Path::new(argv0).file_name().unwrap_or_default().to_string_lossy().into_owned(),
         configuration: std::env::var_os(config::VARIABLE),
-        uid: wharf_sys::dir::effective_uid(),
-        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
+        uid,
+        nested,
+        runtime_dir,
     };
     let (options, asked) = cli::parse(words, &caller);
     let log = match Log::open(options.file.as_deref(), options.json, options.level) {

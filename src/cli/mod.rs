@@ -38,6 +38,8 @@ pub(crate) struct Caller {
     pub(crate) configuration: Option<OsString>,
     /// Effective user id. It decides the default of `--root`.
     pub(crate) uid: u32,
+    /// Root only of a user namespace that a rootless engine has put us into.
+    pub(crate) nested: bool,
     /// `$XDG_RUNTIME_DIR`
     pub(crate) runtime_dir: Option<OsString>,
 }

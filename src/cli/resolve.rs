@@ -251,7 +251,7 @@ pub(super) fn path(words: &ArgMatches, name: &str) -> Option<PathBuf> {
 fn root(named: Option<PathBuf>, caller: &Caller) -> Result<PathBuf> {
     let path = match named {
         Some(path) => path,
-        None if caller.uid == 0 => return Ok(PathBuf::from("/run/wharf")),
+        None if caller.uid == 0 && !caller.nested => return Ok(PathBuf::from("/run/wharf")),
         None => match caller.runtime_dir.as_deref().map(Path::new).filter(|dir| dir.is_absolute()) {
             Some(dir) => return Ok(dir.join("wharf")),
             None => {

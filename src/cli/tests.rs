@@ -312,6 +312,9 @@ fn an_ordinary_user_has_a_root_of_his_own() {
     };
     let Ok(Asked::Request(request)) = root(Some("/run/user/1000")) else { panic!() };
     assert_eq!(request.root, std::path::Path::new("/run/user/1000/wharf"));
+    let nested = Caller { nested: true, runtime_dir: Some(OsString::from("/run/user/1000")), ..Caller::default() };
+    let Ok(Asked::Request(request)) = parse(words("state c"), &nested).1 else { panic!() };
+    assert_eq!(request.root, std::path::Path::new("/run/user/1000/wharf"));
     assert!(root(None).unwrap_err().to_string().contains("XDG_RUNTIME_DIR is not set (give --root)"));
     assert_eq!(self::request("state c").root, std::path::Path::new("/run/wharf"));
 }

@@ -86,6 +86,13 @@ pub fn kind(namespace: impl AsFd) -> Result<u64> {
     Ok(kind as u64)
 }
 
+/// Whether our user namespace is another one than the kernel's first. Not known counts as no.
+pub fn is_nested_user() -> bool {
+    /// The first one's inode (PROC_USER_INIT_INO).
+    const FIRST: u64 = 0xefff_fffd;
+    crate::fd::statat(crate::CWD, c"/proc/self/ns/user", 0).is_ok_and(|stat| stat.st_ino != FIRST)
+}
+
 /// sethostname(2), in this UTS namespace.
 pub fn set_hostname(name: &[u8]) -> Result<()> {
     // SAFETY: pointer and length belong together.
