@@ -55,16 +55,17 @@ for line in sys.stdin:
         print("refused", type(error).__name__, error)
 "#;
 
-/// The programs that libseccomp makes; None where it is not there.
+/// The programs that libseccomp makes; None where it is not there. Python is isolated (-I): a directory of that name where
+/// the tests run would pass for the module.
 pub(crate) fn programs(profiles: &[Value]) -> Option<Vec<Option<Vec<Instruction>>>> {
     let python = "/usr/bin/python3";
-    let there = Command::new(python).args(["-c", "import seccomp"]).stderr(Stdio::null()).status();
+    let there = Command::new(python).args(["-I", "-c", "import seccomp"]).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
         println!("skipped: {python} has no seccomp module (Debian: python3-seccomp)");
         return None;
     }
     let mut child = Command::new(python)
-        .args(["-c", SCRIPT])
+        .args(["-I", "-c", SCRIPT])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
