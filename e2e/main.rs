@@ -28,6 +28,7 @@ mod foreground;
 mod hooks;
 mod hostname;
 mod inherited;
+mod kernels;
 mod leak_check;
 mod lifecycle;
 mod list;
@@ -124,6 +125,7 @@ fn main() -> std::process::ExitCode {
         systemd::trouble::trials(),
         seccomp::trials(),
         seccomp_notify::trials(),
+        kernels::trials(),
         schema_walk::trials(),
         specification::trials(),
         crash::trials(),

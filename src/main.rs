@@ -85,7 +85,19 @@ fn command(argv0: &OsStr, words: Vec<OsString>) -> c_int {
 fn finish(log: &Log, outcome: Result<i32>, codes: Codes) -> c_int {
     match outcome {
         Ok(code) => code,
-        Err(error) => fail(log, &error, exit_code(error.kind(), codes)),
+        Err(error) => {
+            let error = named(error);
+            fail(log, &error, exit_code(error.kind(), codes))
+        }
+    }
+}
+
+/// With the kernel that has the system call which was missing.
+fn named(error: Error) -> Error {
+    let missing = error.raw_errno() == Some(wharf_sys::Errno::ENOSYS as i32) && error.advice().is_none();
+    match wharf_sys::kernel::needed(wharf_sys::kernel::missing()) {
+        Some(needed) if missing => error.hint(needed),
+        _ => error,
     }
 }
 

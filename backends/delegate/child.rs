@@ -168,10 +168,10 @@ impl Finished {
 
 /// Everything above stdio and the `preserved` descriptors after it is closed by the exec, whoever opened it.
 pub(crate) fn keep_only(preserved: u32) -> std::result::Result<(), Unclosed> {
-    wharf_sys::fd::close_range(preserved.saturating_add(3), u32::MAX, true).map_err(Unclosed)
+    wharf_sys::fd::close_by_exec(preserved.saturating_add(3)).map_err(Unclosed)
 }
 
-/// close_range(2) failed.
+/// They cannot be marked to be closed.
 pub(crate) struct Unclosed(wharf_sys::Errno);
 
 impl Unclosed {

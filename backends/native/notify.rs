@@ -75,8 +75,11 @@ pub(crate) fn directory(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
         }
         let tree = mount::open_tree(&directory, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH)?;
         let all = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        mount::set_attributes(&tree, false, all, 0, libc::MS_PRIVATE)?;
-        Ok(tree)
+        match mount::set_attributes(&tree, false, all, 0, libc::MS_PRIVATE) {
+            // Before kernel 5.12 the init does it.
+            Ok(()) | Err(Errno::ENOSYS) => Ok(tree),
+            Err(errno) => Err(errno),
+        }
     };
     make().map_err(failed)
 }

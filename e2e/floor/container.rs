@@ -203,7 +203,7 @@ fn restrict(job: &Job) -> Result<()> {
     if !job.engine {
         credentials::no_new_privileges()?;
     }
-    fd::close_range(3, u32::MAX, true)
+    fd::close_by_exec(3)
 }
 
 fn write(path: &CStr, value: &[u8]) -> Result<()> {

@@ -6,6 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Makes the directory `dir` with a program in it that runs `program` without some system calls, under the same name.
+/// Beside `program` lies the one that takes them away.
+pub(crate) fn taking_away(program: &Path, missing: &str, dir: &Path) -> Result<PathBuf, Stop> {
+    let name = program.file_name().unwrap_or_default();
+    let real = dir.join("real");
+    std::fs::create_dir_all(&real)?;
+    std::os::unix::fs::symlink(program, real.join(name))?;
+    std::fs::write(real.join("without"), missing)?;
+    std::fs::copy(program.with_file_name("without"), dir.join(name))?;
+    Ok(dir.join(name))
+}
+
 /// What a trial is given. Directory, `--root` and ids belong to this trial alone.
 pub struct Host {
     pub runtime: Runtime,
@@ -64,6 +76,22 @@ impl Host {
             runtime: Runtime::new(script).with_root(runtime_dir.join("wharf")),
             dir: self.dir.clone(),
             tag: format!("{}-u", self.tag),
+            payload: self.payload.clone(),
+            next: AtomicU32::new(0),
+        })
+    }
+
+    /// The same host with the runtime under test deprived of system calls: words of e2e/payload/without.rs.
+    pub fn without(&self, missing: &str) -> Result<Self, Stop> {
+        if std::env::var_os("WHARF_E2E_WITHOUT").is_some() {
+            return Err(Stop::skipped("the runtime lacks system calls already"));
+        }
+        let dir = self.new_dir("without")?;
+        Ok(Host {
+            runtime: Runtime::new(taking_away(self.runtime.program(), missing, &dir.join("programs"))?)
+                .with_root(self.root()),
+            dir: self.dir.clone(),
+            tag: format!("{}-without-{missing}", self.tag),
             payload: self.payload.clone(),
             next: AtomicU32::new(0),
         })

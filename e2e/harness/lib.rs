@@ -6,6 +6,7 @@
 //! | `WHARF_BIN` | wharf's binary; default: the newest in the target directory |
 //! | `WHARF_PAYLOAD` | the payload program; default: the newest in the target directory |
 //! | `WHARF_E2E_FEATURE` | the one feature to run, by its name |
+//! | `WHARF_E2E_WITHOUT` | system calls that the runtime under test does not have: words of e2e/payload/without.rs |
 //! | `WHARF_PATIENCE` | factor on every time limit, for slow machines |
 #![forbid(unsafe_code)]
 

@@ -23,6 +23,8 @@ pub struct Cgroup<'a> {
     left_out: Vec<bool>,
     /// The container's own directory on v2.
     leaf: Option<Dir>,
+    /// The kernel bears no process in a cgroup.
+    places: bool,
 }
 
 impl Wanted {
@@ -109,7 +111,8 @@ impl<'a> Cgroup<'a> {
         let count = wanted.paths.len();
         let later = count == 0 || wanted.unit.is_some();
         let base = if later { None } else { Some(open_base(&wanted.layout)?) };
-        let mut cgroup = Cgroup { wanted, base, made: vec![0; count], left_out: vec![false; count], leaf: None };
+        let mut cgroup =
+            Cgroup { wanted, base, made: vec![0; count], left_out: vec![false; count], leaf: None, places: false };
         if wanted.unit.is_some() {
             return Ok(cgroup);
         }
@@ -245,7 +248,12 @@ impl<'a> Cgroup<'a> {
         let alone = self.wanted.layout.version() == Version::V2 && self.wanted.unit.is_none();
         // An ordinary user may be allowed to make a cgroup and yet not to move into it: that is found out by placing.
         let sure = alone && !self.wanted.may_leave_out(self.wanted.layout.unified()?);
-        self.leaf.as_ref().filter(|_| sure).map(AsRef::as_ref)
+        self.leaf.as_ref().filter(|_| sure && !self.places).map(AsRef::as_ref)
+    }
+
+    /// From now on there is no [`Cgroup::birth_fd`]: the kernel does not know `CLONE_INTO_CGROUP`.
+    pub fn forgo_birth(&mut self) {
+        self.places = true;
     }
 
     /// Puts a process, as its pid is here, into the cgroup in every hierarchy.

@@ -97,6 +97,11 @@ impl Joint<'_> {
         self.birth.as_ref().map(AsRef::as_ref)
     }
 
+    /// From now on there is no [`Joint::birth_fd`]: the kernel does not know `CLONE_INTO_CGROUP`.
+    pub fn forgo_birth(&mut self) {
+        self.birth = None;
+    }
+
     /// Whether [`Joint::place`] has anything to do.
     pub fn places(&self) -> bool {
         self.birth.is_none() && !self.paths.is_empty()

@@ -3,7 +3,7 @@
 use crate::perform::{Done, Init};
 use crate::target;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use wharf_steps::{Slot, Step};
 use wharf_sys::fd::{self, resolve};
 use wharf_sys::mount::{self, AT_EMPTY_PATH, AT_RECURSIVE, OPEN_TREE_CLONE, attr};
@@ -33,38 +33,89 @@ pub(crate) fn open_host(path: &CStr, recursive: bool) -> Result<OwnedFd> {
 pub(crate) fn open_root(init: &mut Init<'_>, path: &CStr, private: bool) -> Done {
     let place = fd::openat(CWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
     let root = mount::open_tree(&place, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)?;
-    if private {
-        mount::set_attributes(&root, true, 0, 0, libc::MS_PRIVATE)?;
-    }
-    mount::attach(&root, &place)?;
+    let propagation = if private { libc::MS_PRIVATE | MS_REC } else { 0 };
+    attach_as(init, &root, &place, Attributes { propagation, ..Attributes::default() })?;
     init.fill(Slot::ROOT, root);
     Ok(())
 }
 
 /// Attaches a detached mount where the plan says, on a directory or a file as it is one itself.
-fn attach(init: &Init<'_>, tree: &OwnedFd, target: &CStr) -> Result<()> {
+fn attach(init: &Init<'_>, tree: &OwnedFd, target: &CStr, attributes: Attributes) -> Result<()> {
     let root = init.slot(Slot::ROOT);
-    let is_directory = fd::stat(tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-    let place = if is_directory { target::directory(root, target, false)? } else { target::file(root, target)? };
-    mount::attach(tree, &place)
+    let place = if is_directory(tree)? { target::directory(root, target, false)? } else { target::file(root, target)? };
+    attach_as(init, tree, &place, attributes)
 }
 
-fn configure(
-    tree: &OwnedFd,
-    (set, clear): (u64, u64),
-    (recursive_set, recursive_clear): (u64, u64),
+fn is_directory(file: impl AsFd) -> Result<bool> {
+    Ok(fd::stat(file)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// What becomes of a mount on its way to its place.
+#[derive(Clone, Copy, Default)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    recursive_set: u64,
+    recursive_clear: u64,
     propagation: u64,
-) -> Result<()> {
-    if set | clear != 0 {
-        mount::set_attributes(tree, false, set, clear, 0)?;
+}
+
+impl Attributes {
+    fn configure(self, tree: &OwnedFd) -> Result<()> {
+        let Attributes { set, clear, recursive_set, recursive_clear, propagation } = self;
+        if recursive_set | recursive_clear != 0 && set | clear == 0 {
+            mount::set_attributes(tree, true, recursive_set, recursive_clear, 0)?;
+        } else if set | clear != 0 {
+            mount::set_attributes(tree, false, set, clear, 0)?;
+            if recursive_set | recursive_clear != 0 {
+                mount::set_attributes(tree, true, recursive_set, recursive_clear, 0)?;
+            }
+        }
+        if propagation != 0 {
+            mount::set_attributes(tree, propagation & MS_REC != 0, 0, 0, propagation & !MS_REC)?;
+        }
+        Ok(())
     }
-    if recursive_set | recursive_clear != 0 {
-        mount::set_attributes(tree, true, recursive_set, recursive_clear, 0)?;
+}
+
+fn attach_as(init: &Init<'_>, tree: &OwnedFd, place: &OwnedFd, attributes: Attributes) -> Result<()> {
+    match attributes.configure(tree) {
+        // Before kernel 5.12 only what is attached changes, and one mount at a time.
+        Err(Errno::ENOSYS) if attributes.recursive_set | attributes.recursive_clear == 0 => {
+            mount::attach(tree, place)?;
+            reconfigure(init, Fd(tree.as_raw_fd()), None, attributes)
+        }
+        other => other.and_then(|()| mount::attach(tree, place)),
     }
-    if propagation != 0 {
-        mount::set_attributes(tree, propagation & MS_REC != 0, 0, 0, propagation & !MS_REC)?;
-    }
-    Ok(())
+}
+
+/// Changes the attached mount `root`. A file is reached by the host's /proc, or, where that is out of sight, by `path`.
+fn reconfigure(init: &Init<'_>, root: Fd, path: Option<&CStr>, attributes: Attributes) -> Result<()> {
+    let before = fd::openat(CWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let number;
+    let name = if is_directory(root)? {
+        mount::fchdir(root)?;
+        c"."
+    } else if let Some(path) = path {
+        path
+    } else {
+        let descriptors = libc::O_PATH | libc::O_DIRECTORY;
+        mount::fchdir(fd::openat2(init.slot(Slot::PROC), c"self/fd", descriptors, 0, resolve::BENEATH)?)?;
+        number = CString::new(root.0.to_string()).map_err(|_| Errno::EINVAL)?;
+        number.as_c_str()
+    };
+    let change = || {
+        if attributes.set | attributes.clear != 0 {
+            mount::remount(root, name, attributes.set, attributes.clear)?;
+        }
+        match attributes.propagation {
+            0 => Ok(()),
+            propagation => mount::mount(None, name, None, propagation, None),
+        }
+    };
+    let changed = change();
+    mount::fchdir(&before)?;
+    changed
 }
 
 pub(crate) fn bind(init: &mut Init<'_>, step: Step) -> Done {
@@ -81,8 +132,10 @@ pub(crate) fn bind(init: &mut Init<'_>, step: Step) -> Done {
             other => other?,
         },
     };
-    configure(&tree, (set, clear), (recursive_set, recursive_clear), propagation)?;
-    Ok(attach(init, &tree, init.plan.text(target))?)
+    // Where its maker could not make it so (before kernel 5.12).
+    let set = if slot == Slot::NOTIFY && !fd::is_noexec(&tree)? { NOTIFY } else { set };
+    let attributes = Attributes { set, clear, recursive_set, recursive_clear, propagation };
+    Ok(attach(init, &tree, init.plan.text(target), attributes)?)
 }
 
 pub(crate) fn detached(init: &mut Init<'_>, step: Step) -> Done {
@@ -126,8 +179,8 @@ pub(crate) fn detached(init: &mut Init<'_>, step: Step) -> Done {
         let named = |key: &[u8]| plan.list(options).any(|option| option.to_bytes().starts_with(key));
         tree::copy(&place, &tree, !(named(b"uid=") || named(b"gid=")), !named(b"mode="))?;
     }
-    configure(&tree, (attributes & !first, 0), (recursive_set, recursive_clear), propagation)?;
-    mount::attach(&tree, &place)?;
+    let attributes = Attributes { set: attributes & !first, clear: 0, recursive_set, recursive_clear, propagation };
+    attach_as(init, &tree, &place, attributes)?;
     if slot != Slot::NONE {
         init.fill(slot, tree);
     }
@@ -197,13 +250,34 @@ pub(crate) fn mask(init: &mut Init<'_>, path: &CStr) -> Done {
     Ok(())
 }
 
-pub(crate) fn readonly(init: &Init<'_>, path: &CStr) -> Done {
+/// With `alone` the plan puts no other mount into it.
+pub(crate) fn readonly(init: &Init<'_>, path: &CStr, alone: bool) -> Done {
     let how = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
     let place = match fd::openat2(init.slot(Slot::ROOT), path, libc::O_PATH, 0, how) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         other => other?,
     };
     let copy = mount::open_tree(place.as_fd(), c"", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE)?;
-    mount::set_attributes(&copy, true, attr::RDONLY, 0, 0)?;
-    Ok(mount::attach(&copy, &place)?)
+    match mount::set_attributes(&copy, true, attr::RDONLY, 0, 0) {
+        Err(Errno::ENOSYS) if alone => {
+            // Of this mount only: what else there may be would stay writable.
+            let copy = mount::open_tree(place.as_fd(), c"", OPEN_TREE_CLONE | AT_EMPTY_PATH)?;
+            mount::attach(&copy, &place)?;
+            Ok(reconfigure(init, Fd(copy.as_raw_fd()), Some(path), READ_ONLY)?)
+        }
+        other => Ok(other.and_then(|()| mount::attach(&copy, &place))?),
+    }
+}
+
+const NOTIFY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+
+const READ_ONLY: Attributes =
+    Attributes { set: attr::RDONLY, clear: 0, recursive_set: 0, recursive_clear: 0, propagation: 0 };
+
+pub(crate) fn readonly_root(init: &Init<'_>) -> Result<()> {
+    let root = init.slot(Slot::ROOT);
+    match mount::set_attributes(root, false, attr::RDONLY, 0, 0) {
+        Err(Errno::ENOSYS) => reconfigure(init, root, None, READ_ONLY),
+        other => other,
+    }
 }

@@ -11,7 +11,7 @@ use wharf_sys::namespace::Side;
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
 use wharf_sys::shared::Page;
 use wharf_sys::spawn::{self, Outcome};
-use wharf_sys::{Errno, Fd, apparmor, credentials, libc, namespace, signal, socket};
+use wharf_sys::{Errno, Fd, apparmor, credentials, kernel, libc, namespace, signal, socket};
 
 /// Why a step failed: the errno, facts of the step's own, and the head of the file it was about.
 pub(crate) struct Failed {
@@ -22,7 +22,8 @@ pub(crate) struct Failed {
 
 impl From<Errno> for Failed {
     fn from(errno: Errno) -> Self {
-        Failed { errno, facts: 0, head: Vec::new() }
+        let facts = if errno == Errno::ENOSYS { kernel::missing() } else { 0 };
+        Failed { errno, facts, head: Vec::new() }
     }
 }
 
@@ -45,7 +46,7 @@ pub(crate) fn main(arguments: &[&CStr]) -> ! {
     let (Some(number), Some(preserved)) = (argument(1), argument(2)) else { exit_now(2) };
     let number = number as i32;
     // Everything that was left open for us ends with the payload's exec.
-    if fd::close_range(preserved.saturating_add(3), u32::MAX, true).is_err() {
+    if fd::close_by_exec(preserved.saturating_add(3)).is_err() {
         exit_now(2);
     }
     let Some(wire) = read_plan(Fd(number)) else { exit_now(2) };
@@ -154,6 +155,9 @@ impl<'a> Init<'a> {
     fn perform(&mut self, step: Step) -> Done {
         let plan = self.plan;
         match step {
+            Step::EnterNamespace { slot: Slot::INIT, kind } => {
+                namespace::enter_all(self.slot(Slot::INIT), kind, self.slot(Slot::PROC))?;
+            }
             Step::EnterNamespace { slot, kind } => namespace::enter(self.slot(slot), kind)?,
             Step::Unshare { flags } => namespace::unshare(flags)?,
             Step::BecomeRoot {} => {
@@ -211,12 +215,10 @@ impl<'a> Init<'a> {
                 let for_hooks = [Slot::STATE, Slot::HOOK_STDOUT, Slot::HOOK_STDERR];
                 self.close_host(&[&to_parent[..], &for_hooks, &[Slot::ROOT, Slot::DEV]].concat());
             }
-            Step::RootReadonly {} => {
-                wharf_sys::mount::set_attributes(self.slot(Slot::ROOT), false, wharf_sys::mount::attr::RDONLY, 0, 0)?
-            }
+            Step::RootReadonly {} => mount::readonly_root(self)?,
             Step::OpenNull {} => mount::open_null(self)?,
             Step::Mask { path } => mount::mask(self, plan.text(path))?,
-            Step::ReadonlyPath { path } => mount::readonly(self, plan.text(path))?,
+            Step::ReadonlyPath { path, alone } => mount::readonly(self, plan.text(path), alone)?,
             Step::NewSession {} => match process::set_session() {
                 // Already the leader of one, where the caller made it so.
                 Err(Errno::EPERM) => {}

@@ -95,7 +95,7 @@ impl Plan {
             Step::RootPropagation { .. } => "set the root's propagation".to_owned(),
             Step::RootReadonly {} => "make the root read-only".to_owned(),
             Step::Mask { path } => format!("mask {}", text(path)),
-            Step::ReadonlyPath { path } => format!("make {} read-only", text(path)),
+            Step::ReadonlyPath { path, .. } => format!("make {} read-only", text(path)),
             Step::NewSession {} => "begin a session".to_owned(),
             Step::SessionKeyring { .. } => "join a new session keyring".to_owned(),
             Step::Personality { .. } => "set the personality".to_owned(),

@@ -207,8 +207,8 @@ steps! {
     26 RootReadonly {}
     /// Hides a path: a file behind the host's null device, a directory behind an empty one. Missing ones are left.
     27 Mask { path: Text }
-    /// Makes a path and all below it read-only. Missing ones are left.
-    28 ReadonlyPath { path: Text }
+    /// Makes a path and all below it read-only. Missing ones are left. `alone`: no mount of the container is below it.
+    28 ReadonlyPath { path: Text, alone: bool }
     29 NewSession {}
     30 SessionKeyring { name: Text }
     31 Personality { persona: u64 }

@@ -29,6 +29,31 @@ pub fn set_filesystem_ids(uid: u32, gid: u32) -> Result<()> {
     }
 }
 
+/// Does `work` with the ids that file system access is judged by as the real ones too, where they are not already.
+pub(crate) fn with_real_filesystem_ids(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    const SAME: u32 = u32::MAX;
+    // SAFETY: plain integers; an id that is none changes nothing.
+    let (uid, gid) =
+        unsafe { (libc::syscall(libc::SYS_setfsuid, SAME) as u32, libc::syscall(libc::SYS_setfsgid, SAME) as u32) };
+    // SAFETY: takes and fails nothing.
+    let before = unsafe { (libc::syscall(libc::SYS_getuid) as u32, libc::syscall(libc::SYS_getgid) as u32) };
+    if before == (uid, gid) {
+        return work();
+    }
+    let set_real = |(uid, gid): (u32, u32)| {
+        // SAFETY: plain integers.
+        check(unsafe { libc::syscall(libc::SYS_setresgid, gid, SAME, SAME) })?;
+        // SAFETY: plain integers.
+        check(unsafe { libc::syscall(libc::SYS_setresuid, uid, SAME, SAME) })
+    };
+    set_real((uid, gid))?;
+    let result = work();
+    set_real(before)?;
+    // The other calls have made these the effective ones.
+    set_filesystem_ids(uid, gid)?;
+    result
+}
+
 pub fn effective_uid() -> u32 {
     // SAFETY: takes and fails nothing.
     unsafe { libc::geteuid() }

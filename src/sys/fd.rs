@@ -48,8 +48,16 @@ pub(crate) fn own(result: libc::c_long) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// openat2(2). `EAGAIN` means that a rename raced with a resolution that may not leave its root; it is tried again.
+/// openat2(2), or, before kernel 5.6, the same by a walk of our own that makes nothing (no `O_CREAT`).
 pub fn openat2(dir: impl AsFd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd> {
+    match openat2_only(&dir, path, flags, mode, resolve) {
+        Err(Errno::ENOSYS) => crate::walk::open(dir, path, flags, resolve),
+        other => other,
+    }
+}
+
+/// `EAGAIN` means that a rename raced with a resolution that may not leave its root; it is tried again.
+pub(crate) fn openat2_only(dir: impl AsFd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd> {
     let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: u64::from(mode), resolve };
     let mut tries = 0;
     loop {
@@ -149,11 +157,16 @@ pub fn filesystem_type(fd: impl AsFd) -> Result<i64> {
 
 /// Whether the file is on a mount that forbids execution.
 pub fn is_noexec(fd: impl AsFd) -> Result<bool> {
+    Ok(mount_flags(fd)? & libc::ST_NOEXEC != 0)
+}
+
+/// Flags of the mount that the file is on (statvfs(3), `f_flag`).
+pub(crate) fn mount_flags(fd: impl AsFd) -> Result<u64> {
     let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the buffer is a struct statvfs; it is read only after success.
     unsafe {
         check(libc::fstatvfs(fd.as_fd().as_raw_fd(), stat.as_mut_ptr()) as libc::c_long)?;
-        Ok(stat.assume_init().f_flag & libc::ST_NOEXEC != 0)
+        Ok(stat.assume_init().f_flag)
     }
 }
 
@@ -346,13 +359,38 @@ pub fn is_inherited(number: u32) -> bool {
     flags != -1 && flags & libc::FD_CLOEXEC == 0
 }
 
-/// Closes every descriptor from `first` to `last`, or, with `cloexec`, leaves that to exec (close_range(2)).
-pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
+/// Leaves every descriptor from `first` on to exec, which closes it (close_range(2), CLOSE_RANGE_CLOEXEC).
+pub fn close_by_exec(first: u32) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    let flags = if cloexec { CLOSE_RANGE_CLOEXEC } else { 0 };
-    // SAFETY: plain integers. Only called where everything in the range is nobody's: before exec, or before the
-    // process has opened anything.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+    // SAFETY: plain integers.
+    match check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }) {
+        // Before kernel 5.9, or 5.11 for the flag.
+        Err(Errno::ENOSYS | Errno::EINVAL) => close_each_by_exec(first),
+        other => other.map(drop),
+    }
+}
+
+fn close_each_by_exec(first: u32) -> Result<()> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let mark = |number: u32| match set_cloexec(Fd(number as i32), true) {
+        Ok(()) | Err(Errno::EBADF) => Ok(()),
+        other => other,
+    };
+    // What an image calls /proc may be anything else.
+    let listed = openat(CWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY, 0)
+        .ok()
+        .filter(|dir| filesystem_type(dir) == Ok(PROC_SUPER_MAGIC));
+    if let Some(dir) = listed {
+        let numbers = crate::tree::names(&dir)?.into_iter().filter_map(|name| name.to_str().ok()?.parse().ok());
+        return numbers.filter(|number| *number >= first).try_for_each(mark);
+    }
+    let mut limit = [0u64; 2];
+    // SAFETY: limit has the layout of struct rlimit64; nothing is set.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, std::ptr::null::<u8>(), limit.as_mut_ptr())
+    })?;
+    // The kernel's own limit (fs.nr_open) is seldom raised beyond this.
+    (first..limit[1].min(1 << 20) as u32).try_for_each(mark)
 }
 
 /// Closes a numbered slot.

@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod dir;
 pub mod event;
 pub mod fd;
+pub mod kernel;
 pub mod meter;
 pub mod mount;
 pub mod namespace;
@@ -22,6 +23,7 @@ pub mod socket;
 pub mod spawn;
 pub mod terminal;
 pub mod tree;
+mod walk;
 
 pub use fd::{CWD, Fd};
 pub use libc;

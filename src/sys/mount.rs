@@ -1,7 +1,8 @@
 //! Mounts by descriptor: the target is always an open directory or file, never a path used twice.
 
 use crate::fd::own;
-use crate::{Result, check};
+use crate::kernel::{Call, note};
+use crate::{Errno, Result, check, fd};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr;
@@ -62,6 +63,7 @@ pub fn open_tree(dir: impl AsFd, path: &CStr, flags: u32) -> Result<OwnedFd> {
     let flags = flags | libc::O_CLOEXEC as u32;
     // SAFETY: path is NUL-terminated.
     own(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), flags) })
+        .map_err(note(Call::OpenTree))
 }
 
 /// Attaches the detached mount `tree` on the opened `target` (move_mount(2)).
@@ -80,18 +82,84 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
         )
     })
     .map(drop)
+    .map_err(note(Call::MoveMount))
 }
 
 /// Changes attributes and propagation of the mount that `mount` is on (mount_setattr(2)).
-/// `propagation` is one of `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE` or 0.
+/// `propagation` is one of `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE` or 0. `ENOSYS` before kernel 5.12.
 pub fn set_attributes(mount: impl AsFd, recursive: bool, set: u64, clear: u64, propagation: u64) -> Result<()> {
-    setattr(mount, recursive, MountAttr { set, clear, propagation, userns: 0 })
+    let call = if recursive { Call::RecursiveAttributes } else { Call::MountSetattr };
+    setattr(mount, recursive, MountAttr { set, clear, propagation, userns: 0 }).map_err(note(call))
+}
+
+/// The same for kernels without that call: of a mount that is attached, and of it alone; `root` is its root directory or
+/// file, and `name` a path to it. A path may come to mean something else, so what counts is what the descriptor says
+/// afterwards: `EXDEV` where it was another mount that has changed.
+pub fn remount(root: impl AsFd, name: &CStr, set: u64, clear: u64) -> Result<()> {
+    let before = flags_of(&root)?;
+    let mut after = before & !clear_mask(clear) | mount_flags(set);
+    if after & TIMES == 0 {
+        // Without any of them a remount leaves access times as they were.
+        after |= libc::MS_RELATIME;
+    }
+    mount(None, name, None, libc::MS_REMOUNT | libc::MS_BIND | after, None)?;
+    match flags_of(&root)? & RESTRICTIONS == after & RESTRICTIONS {
+        true => Ok(()),
+        false => Err(Errno::EXDEV),
+    }
+}
+
+/// What a later remount must never lose.
+const RESTRICTIONS: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | nosymfollow::MS;
+
+mod nosymfollow {
+    pub(super) const MS: u64 = 256;
+    pub(super) const ST: u64 = 0x2000;
+}
+
+/// Each attribute, its flag of mount(2), and of statvfs(3).
+const ATTRIBUTES: [(u64, u64, u64); 8] = [
+    (attr::RDONLY, libc::MS_RDONLY, libc::ST_RDONLY),
+    (attr::NOSUID, libc::MS_NOSUID, libc::ST_NOSUID),
+    (attr::NODEV, libc::MS_NODEV, libc::ST_NODEV),
+    (attr::NOEXEC, libc::MS_NOEXEC, libc::ST_NOEXEC),
+    (attr::NOATIME, libc::MS_NOATIME, libc::ST_NOATIME),
+    (attr::STRICTATIME, libc::MS_STRICTATIME, 0),
+    (attr::NODIRATIME, libc::MS_NODIRATIME, libc::ST_NODIRATIME),
+    (attr::NOSYMFOLLOW, nosymfollow::MS, nosymfollow::ST),
+];
+
+fn mount_flags(attributes: u64) -> u64 {
+    ATTRIBUTES.iter().filter(|(attribute, ..)| attributes & attribute != 0).map(|(_, flag, _)| flag).sum()
+}
+
+fn clear_mask(attributes: u64) -> u64 {
+    let times = if attributes & attr::ATIME != 0 { TIMES } else { 0 };
+    mount_flags(attributes & !attr::ATIME) | times
+}
+
+const TIMES: u64 = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
+
+/// Not in every C library's headers (statfs(2)).
+const ST_RELATIME: u64 = 0x1000;
+
+/// The flags of mount(2) that a mount has now.
+fn flags_of(root: impl AsFd) -> Result<u64> {
+    let now = fd::mount_flags(root)?;
+    let mut flags = ATTRIBUTES.iter().filter(|(.., shown)| now & shown != 0).map(|(_, flag, _)| flag).sum();
+    if now & ST_RELATIME != 0 {
+        flags |= libc::MS_RELATIME;
+    } else if now & libc::ST_NOATIME == 0 {
+        flags |= libc::MS_STRICTATIME;
+    }
+    Ok(flags)
 }
 
 /// Maps the owners of a detached mount by the user namespace `userns` (kernel 5.12).
 pub fn set_idmap(mount: impl AsFd, recursive: bool, userns: impl AsFd) -> Result<()> {
     let userns = userns.as_fd().as_raw_fd() as u64;
     setattr(mount, recursive, MountAttr { set: attr::IDMAP, clear: 0, propagation: 0, userns })
+        .map_err(note(Call::IdmappedMounts))
 }
 
 fn setattr(mount: impl AsFd, recursive: bool, attributes: MountAttr) -> Result<()> {
@@ -110,8 +178,27 @@ fn setattr(mount: impl AsFd, recursive: bool, attributes: MountAttr) -> Result<(
     .map(drop)
 }
 
-/// The kernel's number of the mount that an opened file is on: unique since boot from kernel 6.8 on (statx(2)).
+/// The kernel's number of the mount that an opened file is on: unique since boot from kernel 6.8 on.
 pub fn number(file: impl AsFd) -> Result<u64> {
+    if let Some(number) = number_by_statx(&file)? {
+        return Ok(number);
+    }
+    let proc = crate::procfs::Procfs::open()?;
+    number_by_fdinfo(&proc, file.as_fd().as_raw_fd())
+}
+
+/// As `proc`, the root of a procfs, has it of our descriptor `number`.
+pub(crate) fn number_by_fdinfo(proc: impl AsFd, number: i32) -> Result<u64> {
+    let path = std::ffi::CString::new(format!("self/fdinfo/{number}")).map_err(|_| Errno::EINVAL)?;
+    let mut buffer = [0; 1024];
+    let length = fd::read(fd::openat(proc, &path, libc::O_RDONLY, 0)?, &mut buffer)?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    let found = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    found.ok_or(Errno::EIO)
+}
+
+/// `None` where the kernel does not tell it here (statx(2), kernel 5.8).
+pub(crate) fn number_by_statx(file: impl AsFd) -> Result<Option<u64>> {
     const STATX_MNT_ID: u32 = 0x1000;
     const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
     /// struct statx: the mask first, `stx_mnt_id` at byte 144, 256 bytes in all.
@@ -119,7 +206,7 @@ pub fn number(file: impl AsFd) -> Result<u64> {
     struct Statx([u64; 32]);
     let mut statx = Statx([0; 32]);
     // SAFETY: the path is empty and the buffer has the size of struct statx.
-    check(unsafe {
+    let told = check(unsafe {
         libc::syscall(
             libc::SYS_statx,
             file.as_fd().as_raw_fd(),
@@ -128,15 +215,21 @@ pub fn number(file: impl AsFd) -> Result<u64> {
             STATX_MNT_ID | STATX_MNT_ID_UNIQUE,
             &raw mut statx,
         )
-    })?;
-    Ok(statx.0[18])
+    });
+    match told {
+        Err(Errno::ENOSYS) => Ok(None),
+        Err(errno) => Err(errno),
+        // The low half of the first word says what was filled in.
+        Ok(_) if statx.0[0] as u32 & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE) == 0 => Ok(None),
+        Ok(_) => Ok(Some(statx.0[18])),
+    }
 }
 
 /// fsopen(2): a file system context to be configured.
 pub fn fsopen(kind: &CStr) -> Result<OwnedFd> {
     const FSOPEN_CLOEXEC: u32 = 1;
     // SAFETY: kind is NUL-terminated.
-    own(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })
+    own(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) }).map_err(note(Call::Fsopen))
 }
 
 /// One `key=value` option of a context, or a flag where there is no value.
@@ -150,6 +243,7 @@ pub fn fsconfig_set(context: impl AsFd, key: &CStr, value: Option<&CStr>) -> Res
     // SAFETY: key and value are NUL-terminated or null where the command wants null.
     check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_fd().as_raw_fd(), command, key.as_ptr(), value, 0) })
         .map(drop)
+        .map_err(note(Call::Fsopen))
 }
 
 /// Makes the configured file system, and a detached mount of it with attributes `attributes`.
@@ -158,9 +252,10 @@ pub fn fsmount(context: impl AsFd, attributes: u64) -> Result<OwnedFd> {
     const FSMOUNT_CLOEXEC: u32 = 1;
     let context = context.as_fd().as_raw_fd();
     // SAFETY: the command takes neither key nor value.
-    check(unsafe { libc::syscall(libc::SYS_fsconfig, context, CMD_CREATE, ptr::null::<u8>(), ptr::null::<u8>(), 0) })?;
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, context, CMD_CREATE, ptr::null::<u8>(), ptr::null::<u8>(), 0) })
+        .map_err(note(Call::Fsopen))?;
     // SAFETY: plain integers.
-    own(unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes) })
+    own(unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes) }).map_err(note(Call::Fsopen))
 }
 
 /// pivot_root(2) to the working directory, stacking the old root on top of it: `pivot_root(".", ".")`.

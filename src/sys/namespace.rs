@@ -1,7 +1,9 @@
 //! Namespaces, and the birth of a process in new ones.
 
 use crate::fd::own;
-use crate::{Result, check};
+use crate::kernel::{Call, lacks};
+use crate::procfs::Procfs;
+use crate::{Errno, Result, check, process};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Flags of clone3(2), unshare(2) and setns(2).
@@ -43,7 +45,7 @@ pub enum Side {
 /// clone3(2) like a fork, with namespaces `flags`, and, on cgroup v2, born in the cgroup directory `cgroup`.
 ///
 /// The caller must have one thread: the child may then use anything its parent could. It must leave by exec or
-/// [`crate::process::exit_now`].
+/// [`crate::process::exit_now`]. `E2BIG` where the kernel cannot bear it in a cgroup (before 5.7).
 pub fn clone(flags: u64, cgroup: Option<&OwnedFd>) -> Result<Side> {
     const CLONE_PIDFD: u64 = 0x1000;
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -60,11 +62,28 @@ pub fn clone(flags: u64, cgroup: Option<&OwnedFd>) -> Result<Side> {
     }
     // SAFETY: without CLONE_VM the child gets a copy of our memory, as by fork; args is complete and its size is given;
     // we have one thread, so no lock is held by anyone else.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
-    if pid == 0 {
-        return Ok(Side::Child);
+    let pid = match check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) }) {
+        // A structure that ends before the cgroup, or a flag that is not known.
+        Err(Errno::ENOSYS | Errno::E2BIG | Errno::EINVAL) if cgroup.is_some() => return Err(Errno::E2BIG),
+        Err(Errno::ENOSYS) => clone_older(args.flags | args.exit_signal, &mut pidfd)?,
+        other => other?,
+    };
+    match pid {
+        0 => Ok(Side::Child),
+        _ if pidfd == -1 => Err(lacks(Call::PidfdOpen)),
+        _ => Ok(Side::Parent { pid: pid as i32, pidfd: own(libc::c_long::from(pidfd))? }),
     }
-    Ok(Side::Parent { pid: pid as i32, pidfd: own(libc::c_long::from(pidfd))? })
+}
+
+/// clone(2), which finds the signal of the end in the lowest byte of its flags, where there is no room for NEWTIME.
+fn clone_older(flags: u64, pidfd: &mut i32) -> Result<libc::c_long> {
+    if flags & flag::NEWTIME != 0 {
+        return Err(lacks(Call::Clone3));
+    }
+    // The order of the last two differs between architectures; both are null.
+    // SAFETY: without CLONE_VM the child gets a copy of our memory, as by fork, and goes on with the same stack; the
+    // pidfd goes to our own variable.
+    check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, std::ptr::from_mut(pidfd), 0, 0) })
 }
 
 /// setns(2): `kind` is the `CLONE_NEW*` flag the descriptor must be of.
@@ -73,9 +92,47 @@ pub fn enter(namespace: impl AsFd, kind: u64) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setns, namespace.as_fd().as_raw_fd(), kind) }).map(drop)
 }
 
+/// Enters those of `kinds` that the process behind a pidfd is in, at once, or, before kernel 5.8, one after the other, as
+/// `proc` has them: all are opened before the pidfd says that it was still that process.
+pub fn enter_all(pidfd: impl AsFd, kinds: u64, proc: impl AsFd) -> Result<()> {
+    match enter(&pidfd, kinds) {
+        Err(Errno::EINVAL) => enter_each(pidfd, kinds, proc),
+        other => other,
+    }
+}
+
+fn enter_each(pidfd: impl AsFd, kinds: u64, proc: impl AsFd) -> Result<()> {
+    // The user namespace first: it brings the rights to enter the others.
+    const NAMES: [(u64, &str); 8] = [
+        (flag::NEWUSER, "user"),
+        (flag::NEWCGROUP, "cgroup"),
+        (flag::NEWIPC, "ipc"),
+        (flag::NEWUTS, "uts"),
+        (flag::NEWNET, "net"),
+        (flag::NEWPID, "pid"),
+        (flag::NEWTIME, "time"),
+        (flag::NEWNS, "mnt"),
+    ];
+    let proc = Procfs::of(proc)?;
+    let pid = proc.pid_of(&pidfd)?;
+    let mut opened = Vec::new();
+    for (kind, name) in NAMES.into_iter().filter(|(kind, _)| kinds & kind != 0) {
+        let path = std::ffi::CString::new(format!("{pid}/ns/{name}")).map_err(|_| Errno::EINVAL)?;
+        opened.push((kind, proc.open_link(&path, libc::O_RDONLY)?));
+    }
+    if process::readable(&pidfd, 0)? {
+        return Err(Errno::ESRCH);
+    }
+    opened.iter().try_for_each(|(kind, namespace)| enter(namespace, *kind))
+}
+
 pub fn unshare(flags: u64) -> Result<()> {
     // SAFETY: plain integers; none of the flags gives memory or descriptors another owner.
-    check(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
+    match check(unsafe { libc::syscall(libc::SYS_unshare, flags) }) {
+        // We have one thread, so nothing else can be wrong with it.
+        Err(Errno::EINVAL) if flags & flag::NEWTIME != 0 => Err(lacks(Call::TimeNamespaces)),
+        other => other.map(drop),
+    }
 }
 
 /// The type of the namespace behind a descriptor (`NS_GET_NSTYPE`, ioctl_nsfs(2)).

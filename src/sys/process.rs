@@ -1,7 +1,8 @@
 //! One process: what it inherits, how it becomes another program, how it ends, how others watch it.
 
 use crate::fd::own;
-use crate::{Errno, Result, check};
+use crate::kernel::{Call, note};
+use crate::{Errno, Result, check, credentials};
 use std::ffi::{CStr, c_char};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -60,13 +61,14 @@ pub fn wait(pid: i32, flags: i32) -> Result<Option<(i32, Ended)>> {
 /// pidfd_open(2). `ESRCH` means that there is no such process.
 pub fn pidfd(pid: i32) -> Result<OwnedFd> {
     // SAFETY: plain integers.
-    own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+    own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map_err(note(Call::PidfdOpen))
 }
 
 /// A copy of the descriptor `number` of the process behind a pidfd (pidfd_getfd(2)); takes the right to trace it.
 pub fn take_descriptor(pidfd: impl AsFd, number: i32) -> Result<OwnedFd> {
     // SAFETY: plain integers.
     own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) })
+        .map_err(note(Call::PidfdGetfd))
 }
 
 /// Signals exactly the process behind a pidfd.
@@ -76,6 +78,7 @@ pub fn signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
     })
     .map(drop)
+    .map_err(note(Call::PidfdSendSignal))
 }
 
 /// Waits until the descriptor is readable, at most `milliseconds` (-1 for ever); a pidfd is when its process has ended.
@@ -169,8 +172,16 @@ pub fn working_directory(buffer: &mut [u8]) -> Result<usize> {
 /// Whether the calling thread may execute the file, judged by its file system ids (faccessat2(2), `AT_EACCESS`).
 pub fn may_execute(path: &CStr) -> Result<()> {
     // SAFETY: path is NUL-terminated.
-    check(unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) })
-        .map(drop)
+    match check(unsafe {
+        libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
+    }) {
+        // Before kernel 5.8 there is only the call that judges by the real ids.
+        Err(Errno::ENOSYS) => credentials::with_real_filesystem_ids(|| {
+            // SAFETY: path is NUL-terminated.
+            check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK) }).map(drop)
+        }),
+        other => other.map(drop),
+    }
 }
 
 /// prlimit(2) of the process `pid`; `resource` is a `RLIMIT_*` number.

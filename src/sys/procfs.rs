@@ -3,7 +3,7 @@
 use crate::fd::{self, resolve};
 use crate::{CWD, Errno, Result};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const PROC_ROOT_INODE: u64 = 1;
@@ -22,7 +22,15 @@ impl Procfs {
     /// Opens the host's /proc. `EXDEV` means that something else is there: a bind mount over it would redirect our
     /// writes (CVE-2019-16884, CVE-2025-52881).
     pub fn open() -> Result<Self> {
-        let root = fd::openat(CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
+        Self::checked(fd::openat(CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?)
+    }
+
+    /// The same of a descriptor that is thought to be one.
+    pub fn of(root: impl AsFd) -> Result<Self> {
+        Self::checked(fd::openat(root, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?)
+    }
+
+    fn checked(root: OwnedFd) -> Result<Self> {
         if fd::filesystem_type(&root)? != PROC_SUPER_MAGIC || fd::stat(&root)?.st_ino != PROC_ROOT_INODE {
             return Err(Errno::EXDEV);
         }
@@ -62,6 +70,15 @@ impl Procfs {
         let mut buffer = [0; 1024];
         let length = fd::read(self.open_file(&path, libc::O_RDONLY)?, &mut buffer)?;
         field(&buffer[..length], 22).ok_or(Errno::EIO)
+    }
+
+    /// The pid of the process behind a pidfd, as it is here; `ESRCH` where it has ended, or is not to be seen here.
+    pub fn pid_of(&self, pidfd: impl AsFd) -> Result<i32> {
+        let path = CString::new(format!("self/fdinfo/{}", pidfd.as_fd().as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+        let text = self.read(&path)?;
+        let text = String::from_utf8_lossy(&text);
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).ok_or(Errno::EINVAL)?;
+        if pid > 0 { Ok(pid) } else { Err(Errno::ESRCH) }
     }
 
     /// Whether a process is on its way out (`PF_EXITING` in field 9 of `PID/stat`): the first one of a pid namespace may

@@ -69,7 +69,7 @@ fn prepare(stdin: &impl AsFd, outputs: [Option<Fd>; 2]) -> Result<()> {
             fd::dup_to(output, number)?;
         }
     }
-    fd::close_range(3, u32::MAX, true)
+    fd::close_by_exec(3)
 }
 
 fn kill_group(pid: i32) -> Result<()> {

@@ -117,7 +117,8 @@ impl Member {
     /// The error that an unexpected message is.
     fn failure(&mut self, message: &[u8]) -> Error {
         if let Some(failure) = Failure::read(message) {
-            return birth::explain(&failure).unwrap_or_else(|| self.plan.explain(&failure));
+            let error = birth::explain(&failure).unwrap_or_else(|| self.plan.explain(&failure));
+            return birth::named(error, &failure);
         }
         let ended = self.end();
         if ended == Some(Ended::Signaled(libc::SIGKILL)) {

@@ -92,7 +92,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let mut joint = cgroup.join(&asked.cgroups)?;
     let mut facts = facts(&id, record, &kept, listen)?;
     facts.apparmor = crate::draft::confined(&wanted);
-    let plan = wharf_plan::exec(&wanted, &facts, &kept.joining(joint.places()))?;
+    let mut plan = wharf_plan::exec(&wanted, &facts, &kept.joining(joint.places()))?;
     let rlimits = wharf_plan::rlimits(&wanted)?;
     let agent = match kept.notifies() {
         true => Agent::connect(listener::Kept::of(record))?,
@@ -119,14 +119,23 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let sealed = seal::copy_of_init()?;
     let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
     slots.put(Slot::PARENT, theirs.as_raw_fd());
-    let written = written(&plan, &slots)?;
-    let birth = Birth { new: 0, sealed: &sealed, plan: &written, parent: &theirs, kept: &slots.numbers, preserved };
+    let wire = written(&plan, &slots)?;
+    let birth = |plan| Birth { new: 0, sealed: &sealed, plan, parent: &theirs, kept: &slots.numbers, preserved };
     // The process is born with ours.
     limits::affinity(0, affinity.initial.as_ref())?;
     let own_cgroup = || own_cgroup(&proc, init);
-    let pid = give(&birth, &mut joint, own_cgroup)?;
+    let born = give(&birth(&wire), &mut joint, own_cgroup)?;
+    let pid = match born {
+        Some(pid) => pid,
+        None => {
+            joint.forgo_birth();
+            plan = wharf_plan::exec(&wanted, &facts, &kept.joining(true))?;
+            let waiting = written(&plan, &slots)?;
+            give(&birth(&waiting), &mut joint, own_cgroup)?.ok_or_else(|| unborn(Errno::E2BIG))?
+        }
+    };
     let console = console.and_then(Console::into_ours);
-    drop((theirs, written, sealed, root));
+    drop((theirs, wire, sealed, root));
     let mut member = Member::new(pid, ours, plan, agent, record, asked);
     member.notes = wharf_plan::exec_notes(&wanted);
     if joint.places() {
@@ -159,14 +168,20 @@ fn stays_frozen(record: &Record, init: &OwnedFd) -> Result<bool> {
     Ok(true)
 }
 
-fn give(birth: &Birth<'_>, joint: &mut Joint<'_>, own_cgroup: impl Fn() -> Result<String>) -> Result<i32> {
+/// `None` where the kernel bears no process in a cgroup.
+fn give(birth: &Birth<'_>, joint: &mut Joint<'_>, own_cgroup: impl Fn() -> Result<String>) -> Result<Option<i32>> {
     loop {
         match birth.give(joint.birth_fd()) {
-            Ok((pid, _)) => return Ok(pid),
+            Ok((pid, _)) => return Ok(Some(pid)),
             Err(Errno::EBUSY) if joint.fall_back(&own_cgroup()?)? => {}
-            Err(errno) => return Err(Error::system("make a process for the container", errno as i32)),
+            Err(Errno::E2BIG) if joint.birth_fd().is_some() => return Ok(None),
+            Err(errno) => return Err(unborn(errno)),
         }
     }
+}
+
+fn unborn(errno: Errno) -> Error {
+    Error::system("make a process for the container", errno as i32)
 }
 
 /// The cgroups that the container's first process is in.

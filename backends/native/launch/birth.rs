@@ -12,7 +12,7 @@ use wharf_steps::{Failure, Slot};
 use wharf_sys::namespace::{Side, clone, flag};
 use wharf_sys::process::{ExecStrings, exec_fd, exit_now};
 use wharf_sys::procfs::Procfs;
-use wharf_sys::{Errno, Fd, credentials, fd, socket};
+use wharf_sys::{Errno, Fd, credentials, fd, kernel, socket};
 
 /// Steps before the plan's, told as numbers that no plan has.
 const BECOME_ROOT: u32 = u32::MAX - 1;
@@ -50,7 +50,7 @@ impl Birth<'_> {
             self.check(BECOME_ROOT, credentials::set_uid(0));
         }
         let kept = self.kept.iter().copied().filter(|number| *number != -1).chain([self.plan.as_raw_fd()]);
-        self.check(SEAL, fd::close_range(self.preserved.saturating_add(3), u32::MAX, true));
+        self.check(SEAL, fd::close_by_exec(self.preserved.saturating_add(3)));
         for number in kept {
             self.check(SEAL, fd::set_cloexec(Fd(number), false));
         }
@@ -90,6 +90,14 @@ pub(crate) fn explain(failure: &Failure) -> Option<Error> {
         SEAL => system("execute the sealed copy of the init"),
         BEGIN => system("begin the container's set-up"),
         _ => None,
+    }
+}
+
+/// With the kernel that has the system call which the init has missed.
+pub(crate) fn named(error: Error, failure: &Failure) -> Error {
+    match kernel::needed(failure.facts) {
+        Some(needed) if failure.errno == Errno::ENOSYS as i32 => error.hint(needed),
+        _ => error,
     }
 }
 

@@ -93,7 +93,13 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         kept: &slots.numbers,
         preserved: judged.preserved,
     };
-    let born = birth.give(cgroup.birth_fd());
+    let born = match birth.give(cgroup.birth_fd()) {
+        Err(Errno::E2BIG) if cgroup.birth_fd().is_some() => {
+            cgroup.forgo_birth();
+            birth.give(None)
+        }
+        other => other,
+    };
     let console = console.and_then(Console::into_ours);
     drop((theirs, listener, notify, plan, sealed, joined, trees));
     let mut newborn = match born {
@@ -266,7 +272,7 @@ fn expect_failure(judged: &Judged<'_>, newborn: &Newborn, message: &[u8]) -> Err
         let error = birth::explain(&failure).unwrap_or_else(|| judged.container.plan.explain(&failure));
         return match judged.cgroup.memory_limit() {
             Some((limit, _)) if failure.errno == Errno::ENOMEM as i32 => error.hint(format!("{limit} {TOO_LITTLE}")),
-            _ => error,
+            _ => birth::named(error, &failure),
         };
     }
     let failed = || Error::new(Kind::System, "set the container up");
