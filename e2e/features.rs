@@ -91,7 +91,6 @@ pub(crate) fn trials() -> Feature {
             for (claim, property, value) in [
                 (&linux["intelRdt"]["enabled"], "linux/intelRdt", json!({"closID": "x"})),
                 (&linux["netDevices"]["enabled"], "linux/netDevices", json!({"eth9": {"name": "eth0"}})),
-                (&linux["selinux"]["enabled"], "process/selinuxLabel", json!("a:b:c:s0")),
             ] {
                 let (said, _) = plan(host, &host.bundle()?.set(&format!("/{property}"), value), &[])?;
                 ensure_eq!(said.code() == Some(0), claim == &json!(true), "{property}: {said}");

@@ -125,7 +125,8 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         Some(_) => return Err(Error::invalid("root/path is empty").at("root/path")),
         None => String::new(),
     };
-    let labelled = spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
+    let labels_mounts = spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
+    let labelled = labels_mounts || spec.process().as_ref().is_some_and(|process| process.selinux_label().is_some());
     let (_, permitted, inheritable) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
     let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.paths()).map(|(hierarchy, path)| CgroupMount {
@@ -152,7 +153,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         inheritable,
         last_capability: last_capability(proc)?,
         freebsd: job.bundle.has_section("freebsd"),
-        selinux: labelled && Path::new("/sys/fs/selinux/enforce").exists(),
+        selinux: labelled && wharf_sys::lsm::has_selinux(),
         apparmor: spec.process().as_ref().is_some_and(confined),
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,

@@ -215,7 +215,8 @@ pub(crate) fn open_null(init: &mut Init<'_>) -> Done {
     Ok(())
 }
 
-pub(crate) fn mask(init: &mut Init<'_>, path: &CStr) -> Done {
+/// With a `label` of SELinux the empty directory has it.
+pub(crate) fn mask(init: &mut Init<'_>, path: &CStr, label: &CStr) -> Done {
     let place = match target::existing(init.slot(Slot::ROOT), path) {
         // What is not there needs no mask.
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
@@ -231,6 +232,9 @@ pub(crate) fn mask(init: &mut Init<'_>, path: &CStr) -> Done {
                 let context = mount::fsopen(c"tmpfs")?;
                 mount::fsconfig_set(&context, c"nr_inodes", Some(c"1"))?;
                 mount::fsconfig_set(&context, c"mode", Some(c"755"))?;
+                if !label.is_empty() {
+                    mount::fsconfig_set(&context, c"context", Some(label))?;
+                }
                 let attributes = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
                 let empty = mount::fsmount(&context, attributes)?;
                 mount::attach(&empty, &place)?;

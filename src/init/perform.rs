@@ -7,6 +7,7 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use wharf_steps::facts::{FILTER_FLAG_NEW_LISTENER, hook_end, listener_page};
 use wharf_steps::{BORN, Failure, LISTENING, List, Slot, Step, View};
 use wharf_sys::fd::{self, resolve};
+use wharf_sys::lsm::{self, Attribute, Module};
 use wharf_sys::namespace::Side;
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
 use wharf_sys::shared::Page;
@@ -217,7 +218,7 @@ impl<'a> Init<'a> {
             }
             Step::RootReadonly {} => mount::readonly_root(self)?,
             Step::OpenNull {} => mount::open_null(self)?,
-            Step::Mask { path } => mount::mask(self, plan.text(path))?,
+            Step::Mask { path, label } => mount::mask(self, plan.text(path), plan.text(label))?,
             Step::ReadonlyPath { path, alone } => mount::readonly(self, plan.text(path), alone)?,
             Step::NewSession {} => match process::set_session() {
                 // Already the leader of one, where the caller made it so.
@@ -296,6 +297,17 @@ impl<'a> Init<'a> {
             Step::SendTerminal {} => terminal::send(self)?,
             Step::OwnStreams { uid } => become_payload::own_streams(uid)?,
             Step::TakeTerminal { uid } => terminal::take(self, uid)?,
+            Step::KeyLabel { label } => {
+                lsm::set(Module::Selinux, Attribute::KeyCreate, plan.text(label).to_bytes())?;
+            }
+            Step::ExecLabel { label } => {
+                lsm::set(Module::Selinux, Attribute::Exec, plan.text(label).to_bytes())?;
+            }
+            Step::LabelFile { target, label } => {
+                let place = target::existing(self.slot(Slot::ROOT), plan.text(target))?;
+                let place = fd::openat(&place, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+                fd::set_label(&place, plan.text(label))?;
+            }
             Step::ChangeProfile { profile } => match apparmor::change_on_exec(plan.text(profile)) {
                 // A profile that is not loaded. Engines take the words of ENOENT for a missing command.
                 Err(Errno::ENOENT) => return Err(Errno::EINVAL.into()),

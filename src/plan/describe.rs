@@ -94,7 +94,7 @@ impl Plan {
             Step::ChangeRoot {} => "chroot into the root file system".to_owned(),
             Step::RootPropagation { .. } => "set the root's propagation".to_owned(),
             Step::RootReadonly {} => "make the root read-only".to_owned(),
-            Step::Mask { path } => format!("mask {}", text(path)),
+            Step::Mask { path, .. } => format!("mask {}", text(path)),
             Step::ReadonlyPath { path, .. } => format!("make {} read-only", text(path)),
             Step::NewSession {} => "begin a session".to_owned(),
             Step::SessionKeyring { .. } => "join a new session keyring".to_owned(),
@@ -124,6 +124,9 @@ impl Plan {
             Step::SendTerminal {} => "send the terminal to the console socket".to_owned(),
             Step::OwnStreams { uid } => format!("give descriptors 0 to 2 to user {uid}"),
             Step::TakeTerminal { .. } => "take the terminal".to_owned(),
+            Step::KeyLabel { label } => format!("label keys {:?} by SELinux", text(label)),
+            Step::ExecLabel { label } => format!("confine by SELinux label {:?}", text(label)),
+            Step::LabelFile { target, label } => format!("label {} {:?} by SELinux", text(target), text(label)),
             Step::ChangeProfile { profile } => format!("confine by AppArmor profile {} (is it loaded?)", text(profile)),
             Step::CloseHost {} => "close what is the host's".to_owned(),
             Step::Exec { arguments, .. } => {

@@ -19,7 +19,7 @@ pub struct Facts {
     pub last_capability: u32,
     /// config.json has a section for FreeBSD, which the types of `Spec` drop.
     pub freebsd: bool,
-    /// The kernel enforces SELinux labels.
+    /// The kernel has SELinux and it is on; looked up where a label is asked for.
     pub selinux: bool,
     /// The kernel enforces AppArmor's profiles; looked up where one is asked for.
     pub apparmor: bool,

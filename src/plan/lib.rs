@@ -21,6 +21,7 @@ mod refuse;
 mod rlimits;
 mod schedule;
 pub mod seccomp;
+mod selinux;
 mod sysctl;
 mod terminal;
 mod trees;
@@ -81,7 +82,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     plan.sync(Phase::Mounted);
     hooks::create_container(spec, &mut plan)?;
     mounts::enter_root(spec, facts, own_mounts, &mut plan)?;
-    masks::all(spec, &mut plan)?;
+    masks::all(spec, facts, &mut plan)?;
     if let Some(terminal) = &terminal {
         terminal.bind(&mut plan)?;
     }

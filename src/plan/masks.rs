@@ -1,6 +1,6 @@
 //! Paths that are hidden, and paths that are read-only.
 
-use crate::Builder;
+use crate::{Builder, Facts, selinux};
 use oci_spec::runtime::{Mount, Spec};
 use std::path::Path;
 use wharf_core::{Error, Result};
@@ -15,14 +15,15 @@ pub(crate) fn source(spec: &Spec, plan: &mut Builder) {
     }
 }
 
-pub(crate) fn all(spec: &Spec, plan: &mut Builder) -> Result<()> {
+pub(crate) fn all(spec: &Spec, facts: &Facts, plan: &mut Builder) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     each(linux.readonly_paths(), "linux/readonlyPaths", plan, |text, path| Step::ReadonlyPath {
         path: text,
         alone: mounts.iter().all(|mount| !is_below(mount, path)),
     })?;
-    each(linux.masked_paths(), "linux/maskedPaths", plan, |path, _| Step::Mask { path })
+    let label = plan.text(selinux::of_mounts(spec, facts).unwrap_or_default(), "linux/mountLabel")?;
+    each(linux.masked_paths(), "linux/maskedPaths", plan, |path, _| Step::Mask { path, label })
 }
 
 /// Whether a mount may put others below the path: it is there itself, or brings more than one mount to it.

@@ -5,7 +5,7 @@ use crate::namespaces::{self, NEWCGROUP, NEWIPC, NEWNET, NEWPID, Namespaces};
 use crate::options::{self, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, Options};
 use crate::terminal::Terminal;
 use crate::trees::{self, Tree};
-use crate::{Builder, Facts, Note, required};
+use crate::{Builder, Facts, Note, required, selinux};
 use oci_spec::runtime::{Mount, Spec};
 use wharf_core::{Error, Result};
 use wharf_steps::{Slot, Step, Text};
@@ -144,6 +144,7 @@ pub(crate) fn all(
     plan: &mut Builder,
 ) -> Result<Summary> {
     let mut summary = Summary { own_dev: true };
+    let label = selinux::of_mounts(spec, facts);
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let pointer = format!("mounts/{index}");
         let options = parse(mount, &pointer)?;
@@ -173,11 +174,21 @@ pub(crate) fn all(
             plan.step(Step::Remount { target, flags: options.flags | MS_REMOUNT, data }, pointer);
         } else {
             match mount.typ().as_deref() {
-                Some("cgroup" | "cgroup2") => cgroup(&options, facts, namespaces, target, destination, &pointer, plan)?,
+                Some("cgroup" | "cgroup2") => {
+                    cgroup(&options, facts, namespaces, (target, destination), label, &pointer, plan)?
+                }
                 Some(kind) if !kind.is_empty() => {
                     may_mount(kind, &options, namespaces, &pointer)?;
                     let slot = terminal.map_or(Slot::NONE, |terminal| terminal.slot(index));
-                    filesystem(mount, kind, &options, target, slot, &pointer, plan)?;
+                    let (option, root) = match label.map(|label| (selinux::way(kind), label)) {
+                        Some((selinux::Way::Option, label)) => (Some(label), None),
+                        Some((selinux::Way::Root, label)) => (None, Some(label)),
+                        _ => (None, None),
+                    };
+                    filesystem(mount, kind, &options, (target, slot), option, &pointer, plan)?;
+                    if let Some(label) = root {
+                        selinux::root(target, label, &pointer, plan)?;
+                    }
                 }
                 _ => return Err(Error::invalid("a mount without a type").at(format!("{pointer}/type"))),
             }
@@ -259,8 +270,8 @@ fn filesystem(
     mount: &Mount,
     kind: &str,
     options: &Options,
-    target: Text,
-    slot: Slot,
+    (target, slot): (Text, Slot),
+    label: Option<&str>,
     pointer: &str,
     plan: &mut Builder,
 ) -> Result<()> {
@@ -273,14 +284,15 @@ fn filesystem(
     let data: Vec<&str> = options.data.iter().map(String::as_str).collect();
     let kind = plan.text(kind, pointer)?;
     if options.is_simple() && slot == Slot::NONE {
-        let data = plan.text(data.join(","), pointer)?;
+        let data = plan.text(selinux::data(&data.join(","), label), pointer)?;
         plan.step(Step::MountFilesystem { target, kind, source, flags: options.flags, data, plain }, pointer);
         return Ok(());
     }
     let superblock = options.superblock.as_deref().into_iter();
     let read_only = (options.flags & MS_RDONLY != 0).then_some("ro");
     let each = data.iter().flat_map(|data| data.split(',')).chain(superblock).chain(read_only);
-    let options_list = plan.list(each, pointer)?;
+    let context = label.map(|label| format!("context={label}"));
+    let options_list = plan.list(each.chain(context.as_deref()), pointer)?;
     let step = Step::MountDetached {
         target,
         kind,
@@ -303,8 +315,8 @@ fn cgroup(
     options: &Options,
     facts: &Facts,
     namespaces: &Namespaces,
-    target: Text,
-    destination: &str,
+    (target, destination): (Text, &str),
+    label: Option<&str>,
     pointer: &str,
     plan: &mut Builder,
 ) -> Result<()> {
@@ -327,7 +339,7 @@ fn cgroup(
     }
     // Version 1, or both: a small file system with one directory a hierarchy, as on the host.
     let (kind, none) = (plan.text("tmpfs", pointer)?, plan.text("cgroup", pointer)?);
-    let data = plan.text("mode=755", pointer)?;
+    let data = plan.text(selinux::data("mode=755", label), pointer)?;
     let flags = options.flags & !MS_RDONLY;
     plan.step(Step::MountFilesystem { target, kind, source: none, flags, data, plain: false }, pointer);
     for one in &facts.cgroup {

@@ -2,7 +2,7 @@
 
 use crate::{
     Builder, Facts, Note, affinity, capabilities, environment, memory_policy, mounts, required, rlimits, schedule,
-    seccomp, terminal,
+    seccomp, selinux, terminal,
 };
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use std::borrow::Cow;
@@ -92,6 +92,7 @@ pub(crate) fn prepare(
 ) -> Result<()> {
     let user = process.user();
     let (uid, gid) = (user.uid(), user.gid());
+    selinux::keys(process, facts, plan)?;
     if !facts.no_new_keyring {
         let name = plan.text(format!("_ses.{}", facts.id), "")?;
         plan.step(Step::SessionKeyring { name }, "");
@@ -185,6 +186,7 @@ fn candidates(process: &Process, plan: &mut Builder) -> Result<List> {
 /// The last steps: from a privileged init to the payload.
 pub(crate) fn become_payload(process: &Process, facts: &Facts, filter: Option<Step>, plan: &mut Builder) -> Result<()> {
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    selinux::exec(process, facts, plan)?;
     // Before a filter that may not allow it, and after hooks, which would go into the profile.
     if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
         let pointer = "process/apparmorProfile";

@@ -35,7 +35,6 @@ const REFUSED: &[Refusal<Spec>] = &[
 const REFUSED_OF_PROCESS: &[Refusal<Process>] = &[
     Refusal { pointer: "process/commandLine", why: PLATFORM, asks: |process| is_set(process.command_line()) },
     Refusal { pointer: "process/user/username", why: PLATFORM, asks: |process| is_set(process.user().username()) },
-    Refusal { pointer: "process/selinuxLabel", why: YET, asks: |process| is_set(process.selinux_label()) },
 ];
 
 fn process(spec: &Spec, asks: impl Fn(&Process) -> bool) -> bool {
@@ -84,10 +83,7 @@ pub(crate) fn all(spec: &Spec, facts: &Facts, notes: &mut Vec<Note>) -> Result<(
         notes.push(Note::ConsoleSize);
     }
     let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) {
-        if facts.selinux {
-            return Err(Error::unsupported("mountLabel").because(YET).at("linux/mountLabel"));
-        }
+    if is_set(linux.mount_label()) && !facts.selinux {
         notes.push(Note::MountLabel);
     }
     let new_user = linux

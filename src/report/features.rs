@@ -196,7 +196,7 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .cgroup(cgroup)
         .seccomp(seccomp)
         .apparmor(ApparmorBuilder::default().enabled(true).build()?)
-        .selinux(SelinuxBuilder::default().enabled(false).build()?)
+        .selinux(SelinuxBuilder::default().enabled(true).build()?)
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .mount_extensions(
             MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(true).build()?).build()?,

@@ -206,7 +206,7 @@ steps! {
     25 RootPropagation { flags: u64 }
     26 RootReadonly {}
     /// Hides a path: a file behind the host's null device, a directory behind an empty one. Missing ones are left.
-    27 Mask { path: Text }
+    27 Mask { path: Text, label: Text }
     /// Makes a path and all below it read-only. Missing ones are left. `alone`: no mount of the container is below it.
     28 ReadonlyPath { path: Text, alone: bool }
     29 NewSession {}
@@ -246,6 +246,12 @@ steps! {
     47 OpenNull {}
     /// LISTEN_PID in the environment: the payload's pid as it sees it.
     53 ListenPid {}
+    /// Gives the keys that are made from here on a label of SELinux.
+    70 KeyLabel { label: Text }
+    /// Has the exec go into a label of SELinux.
+    71 ExecLabel { label: Text }
+    /// Labels what is mounted at a place of the root, for a file system that takes no label as a mount option.
+    72 LabelFile { target: Text, label: Text }
     /// Has the exec go into a profile of AppArmor.
     60 ChangeProfile { profile: Text }
     /// Closes every slot but the sockets `PARENT` and `CONSOLE`: no file of the host may be reached through us.

@@ -121,6 +121,16 @@ pub fn fchmod(fd: impl AsFd, mode: u32) -> Result<()> {
     check(unsafe { libc::fchmod(fd.as_fd().as_raw_fd(), mode) as libc::c_long }).map(drop)
 }
 
+/// The SELinux label of an opened file.
+pub fn set_label(fd: impl AsFd, label: &CStr) -> Result<()> {
+    let (name, value) = (c"security.selinux", label.to_bytes_with_nul());
+    // SAFETY: the name is NUL-terminated, and the value's length is given.
+    check(unsafe {
+        libc::fsetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) as libc::c_long
+    })
+    .map(drop)
+}
+
 pub fn fchown(fd: impl AsFd, uid: u32, gid: u32) -> Result<()> {
     // SAFETY: plain integers.
     check(unsafe { libc::fchown(fd.as_fd().as_raw_fd(), uid, gid) as libc::c_long }).map(drop)

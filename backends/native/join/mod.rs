@@ -92,6 +92,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let mut joint = cgroup.join(&asked.cgroups)?;
     let mut facts = facts(&id, record, &kept, listen)?;
     facts.apparmor = crate::draft::confined(&wanted);
+    facts.selinux = wanted.selinux_label().is_some() && wharf_sys::lsm::has_selinux();
     let mut plan = wharf_plan::exec(&wanted, &facts, &kept.joining(joint.places()))?;
     let rlimits = wharf_plan::rlimits(&wanted)?;
     let agent = match kept.notifies() {
