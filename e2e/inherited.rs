@@ -110,12 +110,31 @@ pub(crate) fn trials() -> Feature {
                 return Err(Stop::skipped("this kernel has no session keyrings"));
             }
             ensure!(first["session_keyring"] != second["session_keyring"], "both have {}", first["session_keyring"]);
-            let bundle = host.bundle()?;
-            bundle.save()?;
-            let run = ["run", "--no-new-keyring", "--bundle", bundle.dir_text(), bundle.id()];
-            let finished = host.runtime.call(&run)?;
-            ensure_eq!(finished.code(), Some(0));
+            let kept = || -> Result<harness::Value, Stop> {
+                let bundle = host.bundle()?;
+                bundle.save()?;
+                let run = ["run", "--no-new-keyring", "--bundle", bundle.dir_text(), bundle.id()];
+                let report: harness::Value = host.runtime.must(&run)?.parse()?;
+                Ok(report["session_keyring"].clone())
+            };
+            // The caller is the same both times.
+            let callers = kept()?;
+            ensure_eq!(kept()?, callers);
+            ensure!(callers != first["session_keyring"], "a new one with --no-new-keyring");
             Ok(())
+        })
+        .trial("the session keyring is named after the container, for what joins it too", |host| {
+            let bundle = host.bundle()?.payload(&["sleep"]);
+            let container = host.start(&bundle)?;
+            let [keys] = container.exec_lines(&[], &["read", "/proc/keys"])?;
+            if !keys.errno().is_empty() {
+                return Err(Stop::skipped("this kernel has no key rings"));
+            }
+            let name = format!("_ses.{}:", container.id());
+            let named =
+                keys.text("/text").lines().filter(|line| line.contains("keyring") && line.contains(&name)).count();
+            ensure_eq!(named, 1, "key rings called {name} in {}", keys.text("/text"));
+            container.delete_force()
         })
         .trial("the caller's working directory is not reachable", |host| {
             let report = host.report(&host.bundle()?.set("/process/cwd", json!("/tmp")))?;

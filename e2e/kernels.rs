@@ -42,6 +42,24 @@ pub(crate) fn trials() -> Feature {
             let container = host.start(&bundle)?;
             container.delete_force()
         })
+        .trial("without mount_setattr a user namespace has its volumes", |host| {
+            let host = host.without("linux-5.10")?;
+            let map = json!([{"containerID": 0, "hostID": 231_072, "size": 65536}]);
+            let volume = host.new_dir("volume")?;
+            std::fs::write(volume.join("file"), "shared")?;
+            let bundle = host
+                .bundle()?
+                .namespace("user", None)
+                .set("/linux/uidMappings", map.clone())
+                .set("/linux/gidMappings", map)
+                .directory("/volume")?
+                .mount("/volume", "bind", &volume.display().to_string(), &["rbind", "ro"])
+                .payload(&["read", "/volume/file", ";", "report"]);
+            let [file, report] = host.lines(&bundle)?;
+            ensure_eq!(file.text("/text"), "shared");
+            ensure!(report.has_option("/volume", "ro"), "{:?}", report.mount("/volume"));
+            Ok(())
+        })
         .trial("recursive mount options are refused by name without mount_setattr", |host| {
             let host = host.without("mount_setattr")?;
             let bundle = host.bundle()?.mount("/mnt/all", "bind", "/usr", &["rbind", "rro"]);

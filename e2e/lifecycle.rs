@@ -1,6 +1,6 @@
 //! The life of a container: create, start, kill, delete, and what state says at each step.
 
-use harness::{Container, Feature, Stop, ensure, ensure_eq, json};
+use harness::{Container, Feature, Mounted, Stop, ensure, ensure_eq, json};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -98,6 +98,14 @@ pub(crate) fn trials() -> Feature {
             container.delete_force()?;
             ensure!(!bundle.rootfs().join("var/ran").exists(), "the payload ran");
             Ok(())
+        })
+        .trial("a boot id that is mounted over the kernel's, as in a container of LXC, is taken for one", |host| {
+            let file = host.dir().join("boot_id");
+            std::fs::write(&file, "12345678-1234-1234-1234-123456789abc\n")?;
+            let _mounted = Mounted::over(&file, std::path::Path::new("/proc/sys/kernel/random/boot_id"))?;
+            let container = host.start(&host.bundle()?.payload(&["sleep"]))?;
+            ensure_eq!(container.status()?, "running");
+            container.delete_force()
         })
         .trial("signals arrive by name, with and without SIG, in any case, and by number", |host| {
             for (spelled, name) in [

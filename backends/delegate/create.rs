@@ -102,6 +102,7 @@ impl Delegated<'_> {
             self.delegate.foreground.put(host, console.receive()?);
         }
         Ok(Created {
+            warnings: Vec::new(),
             engine_pid: pid,
             init,
             cgroup: CgroupPaths::default(),

@@ -17,6 +17,12 @@ impl Mounted {
         Ok(Mounted { path: path.to_owned() })
     }
 
+    /// One file over another.
+    pub fn over(file: &Path, path: &Path) -> Result<Self, Stop> {
+        mount(Some(file), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(Mounted { path: path.to_owned() })
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

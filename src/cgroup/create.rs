@@ -5,10 +5,11 @@ use crate::device_rules::{attach, write_lines};
 use crate::handle::{processes, system};
 use crate::layout::{Layout, Version};
 use crate::wanted::{Wanted, Write};
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
-use wharf_core::{CgroupPaths, Error, Kind, Result};
+use wharf_core::{CgroupPaths, Error, Kind, Result, Warnings};
 use wharf_sys::Errno;
-use wharf_sys::cgroup_fs::Dir;
+use wharf_sys::cgroup_fs::{Dir, read_piece};
 use wharf_sys::credentials::effective_uid;
 
 /// A cgroup that exists, with its limits, in every hierarchy.
@@ -25,6 +26,8 @@ pub struct Cgroup<'a> {
     leaf: Option<Dir>,
     /// The kernel bears no process in a cgroup.
     places: bool,
+    /// The kernel lets us set no device rules.
+    without_rules: Cell<bool>,
 }
 
 impl Wanted {
@@ -93,6 +96,12 @@ impl Wanted {
     }
 }
 
+/// Whether this process is in another user namespace than the first, whose map is the whole range (user_namespaces(7)).
+fn in_user_namespace() -> bool {
+    let map = read_piece("/proc/self/uid_map").unwrap_or_default();
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 pub(crate) fn open_base(layout: &Layout) -> Result<Dir> {
     Dir::open(&layout.base).map_err(|errno| Error::system(format!("open {}", layout.base), errno as i32))
 }
@@ -111,8 +120,9 @@ impl<'a> Cgroup<'a> {
         let count = wanted.paths.len();
         let later = count == 0 || wanted.unit.is_some();
         let base = if later { None } else { Some(open_base(&wanted.layout)?) };
+        let (made, left_out) = (vec![0; count], vec![false; count]);
         let mut cgroup =
-            Cgroup { wanted, base, made: vec![0; count], left_out: vec![false; count], leaf: None, places: false };
+            Cgroup { wanted, base, made, left_out, leaf: None, places: false, without_rules: Cell::new(false) };
         if wanted.unit.is_some() {
             return Ok(cgroup);
         }
@@ -155,12 +165,34 @@ impl<'a> Cgroup<'a> {
     pub(crate) fn limit(&self) -> Result<()> {
         self.files().write_all(&self.wanted.writes, None)?;
         if let Some((index, lines)) = &self.wanted.lines {
-            write_lines(&self.files(), *index, lines)?;
+            let written = write_lines(&self.files(), *index, lines);
+            self.or_without_rules(written)?;
         }
         if let (Some(program), Some(leaf)) = (&self.wanted.program, &self.leaf) {
-            attach(leaf, program)?;
+            let attached = attach(leaf, program);
+            self.or_without_rules(attached)?;
         }
         Ok(())
+    }
+
+    /// In a user namespace the kernel refuses device rules even to root. Nobody can make a device node there either, and
+    /// what nodes there are obeys the rules of the cgroup around.
+    fn or_without_rules(&self, set: Result<()>) -> Result<()> {
+        match set {
+            Err(error) if error.raw_errno() == Some(Errno::EPERM as i32) && in_user_namespace() => {
+                self.without_rules.set(true);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// What was asked for and could not be had.
+    pub fn warnings(&self) -> Warnings {
+        let why = "the kernel takes none from inside a user namespace; no device can be made there, and the rules around it \
+                   hold";
+        let told = || Error::unsupported("device rules").because(why).at("linux/resources/devices");
+        self.without_rules.get().then(told).into_iter().collect()
     }
 
     fn base(&self) -> &Dir {

@@ -67,7 +67,7 @@ pub const TABLE: &[Annotation] = &[
         Fate::Systemd,
         "the payload's cgroup is the one of this name inside of the container's scope",
     ),
-    row("run.oci.mount_context_type", Fate::Ignored, "it is for SELinux labels, which are refused where there are any"),
+    row("run.oci.mount_context_type", Fate::Ignored, "file systems are labelled by the mount option `context` alone"),
     row(
         SYSTEMD_PROPERTY,
         Fate::Systemd,

@@ -200,6 +200,8 @@ pub struct Created {
     pub supervisor: Supervisor,
     /// The backend's own memory, for the record.
     pub private: serde_json::Value,
+    /// What came to be known on the way.
+    pub warnings: Warnings,
     /// Dropped before its release, it undoes the whole container.
     pub hold: Box<dyn Hold>,
 }

@@ -124,7 +124,7 @@ pub(crate) fn bind(init: &mut Init<'_>, step: Step) -> Done {
         unreachable!("called for Bind alone");
     };
     let tree = match slot {
-        Slot::NONE => open_host(init.plan.text(source), recursive)?,
+        slot if slot == Slot::NONE || init.slot(slot).0 == -1 => open_host(init.plan.text(source), recursive)?,
         // Opened before the container's mounts left the host's. A copy made now is listed in the order of the config;
         // copies of what was never attached need kernel 6.15.
         slot => match mount::open_tree(init.slot(slot), c"", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE) {

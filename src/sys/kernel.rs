@@ -91,7 +91,9 @@ pub const NEEDS: &[Need] = &[
         "mount_setattr",
         "5.12",
         "mounts with attributes, read-only paths",
-        Some("a remount once the mount is attached, and a look at its descriptor whether that is what has changed"),
+        Some(
+            "a remount once the mount is attached, and a look at its descriptor whether that is what has changed; volumes of a user namespace are opened with the rights that its root has",
+        ),
     ),
     need(
         "mount_setattr with AT_RECURSIVE",

@@ -91,10 +91,19 @@ impl Procfs {
         Ok(field(&buffer[..length], 9).ok_or(Errno::EIO)? & EXITING != 0)
     }
 
-    /// The kernel's name for this boot.
+    /// The kernel's name for this boot, or, in a container of LXC, its name for that container's: it mounts one over the
+    /// kernel's. It is compared with itself alone, so whoever made our own /proc may say it.
     pub fn boot_id(&self) -> Result<String> {
+        let path = c"sys/kernel/random/boot_id";
+        let file = match self.open_file(path, libc::O_RDONLY) {
+            Err(Errno::EXDEV) => {
+                let how = resolve::BENEATH | resolve::NO_SYMLINKS;
+                fd::openat2(&self.0, path, libc::O_RDONLY | libc::O_NONBLOCK, 0, how)?
+            }
+            other => other?,
+        };
         let mut buffer = [0; 64];
-        let length = fd::read(self.open_file(c"sys/kernel/random/boot_id", libc::O_RDONLY)?, &mut buffer)?;
+        let length = fd::read(file, &mut buffer)?;
         Ok(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
     }
 }

@@ -15,7 +15,7 @@ use crate::report::{self, Log};
 use crate::route::Route;
 use crate::store::{Entry, Store, exists};
 use std::path::Path;
-use wharf_core::{Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result};
+use wharf_core::{Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result, Warnings};
 
 pub(super) fn create(request: &Request, asked: &cli::Create, options: &LogOptions, log: &Log) -> Result<()> {
     make(request, asked, options, log, Then::Leave).map(drop)
@@ -70,11 +70,14 @@ pub(super) fn make(
         }
         other => other?,
     };
-    if let Err(error) = finish(draft, &entry, &mut record, asked.pid_file.as_deref()) {
-        if let Err(left) = store.remove(&entry) {
-            log.warn(|| format!("clean up after a failed create: {left}"));
+    match finish(draft, &entry, &mut record, asked.pid_file.as_deref()) {
+        Ok(warnings) => log.warn_each(|| warnings.iter().map(ToString::to_string).collect()),
+        Err(error) => {
+            if let Err(left) = store.remove(&entry) {
+                log.warn(|| format!("clean up after a failed create: {left}"));
+            }
+            return Err(error);
         }
-        return Err(error);
     }
     log.debug(|| format!("container {} is created, pid {}", asked.id, record.engine_pid));
     Ok(Found { store, entry, record, backend })
@@ -112,7 +115,7 @@ fn begin(request: &Request, asked: &cli::Create, bundle: &Bundle, backend: &str,
     }
 }
 
-fn finish(draft: Box<dyn Draft + '_>, entry: &Entry, record: &mut Record, pid_file: Option<&Path>) -> Result<()> {
+fn finish(draft: Box<dyn Draft + '_>, entry: &Entry, record: &mut Record, pid_file: Option<&Path>) -> Result<Warnings> {
     entry.save_draft(record)?;
     let created = draft.create(entry.dir(), record)?;
     record.init = Some(created.init);
@@ -124,5 +127,6 @@ fn finish(draft: Box<dyn Draft + '_>, entry: &Entry, record: &mut Record, pid_fi
     if let Some(path) = pid_file {
         pid_file::write(path, record.engine_pid)?;
     }
-    created.hold.release().inspect_err(|_| pid_file.into_iter().for_each(pid_file::remove))
+    created.hold.release().inspect_err(|_| pid_file.into_iter().for_each(pid_file::remove))?;
+    Ok(created.warnings)
 }

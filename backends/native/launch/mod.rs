@@ -121,6 +121,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let attach = Attach { to: judged.native.attached.clone(), container: judged.container, terminal };
     newborn.attach = judged.job.then_start.then_some(attach);
     Ok(Created {
+        warnings: cgroup.warnings(),
         engine_pid: newborn.pid,
         init,
         cgroup: cgroup.paths(),
