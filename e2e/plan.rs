@@ -129,6 +129,10 @@ pub(crate) fn trials() -> Feature {
             let rows = plan["properties"].as_array().cloned().unwrap_or_default();
             ensure!(rows.len() > 20 && rows.iter().all(|row| row["verdict"] == "handed on"), "{plan}");
             ensure_eq!(verdict(&plan, "swims"), "handed on");
+            ensure_eq!(plan["judged_by"], "/bin/sh");
+            let text = host.runtime.must(&["--backend", "/bin/sh", "plan", "--bundle", bundle.dir_text()])?;
+            let words = "/bin/sh is given config.json as it is and judges it at create";
+            ensure!(text.contains(words) && text.contains("is not known here"), "{text}");
             Ok(())
         })
         .trial("the text form lists what is refused first and ends with what create would do", |host| {

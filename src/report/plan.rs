@@ -26,6 +26,16 @@ impl Plan<'_> {
         self.rows.iter().all(|row| row.verdict != Verdict::Refused)
     }
 
+    /// Of what is handed on.
+    fn unjudged(&self) -> String {
+        format!(
+            "{} is given config.json as it is and judges it at create: what it applies, refuses or leaves out is not known \
+             here.\nWhat was seen of it in tests is counted in docs/support.md; its own list, where it has one, is what its \
+             `features` says.",
+            self.backend
+        )
+    }
+
     fn count(&self, verdict: Verdict) -> usize {
         self.rows.iter().filter(|row| row.verdict == verdict).count()
     }
@@ -41,6 +51,7 @@ impl Plan<'_> {
             "accepted": self.accepted(),
             "counts": counts,
             "properties": rows,
+            "judged_by": if self.count(Verdict::HandedOn) > 0 { self.backend } else { "wharf" },
         }))
     }
 
@@ -70,6 +81,9 @@ impl Plan<'_> {
         for [verdict, place, words] in &lines {
             let line = format!("{verdict:first$}  {place:second$}  {words}");
             let _ = writeln!(text, "{}", visible(line.trim_end()));
+        }
+        if self.count(Verdict::HandedOn) > 0 {
+            let _ = writeln!(text, "\n{}", self.unjudged());
         }
         let said = if self.accepted() { "create would accept it" } else { "create would refuse it" };
         let counts: Vec<String> = VERDICTS
