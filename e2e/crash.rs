@@ -28,6 +28,10 @@ pub(crate) fn trials() -> Feature {
         .trial("create with a terminal is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::CreateWithTerminal)
         })
+        .trial("a delegated create is killed after each system call, and its container does not exist", |host| {
+            host.only_wharf("only wharf hands on")?;
+            every(host, Moment::CreateDelegated)
+        })
         .trial("delete --force of a created container is killed after each system call", |host| {
             every(host, Moment::DeleteCreated)
         })
@@ -48,6 +52,8 @@ pub(crate) fn trials() -> Feature {
 enum Moment {
     Create,
     CreateWithTerminal,
+    /// With a program that makes nothing and fails.
+    CreateDelegated,
     Start,
     DeleteCreated,
     DeleteRunning,
@@ -75,6 +81,7 @@ fn every(host: &Host, moment: Moment) -> Outcome {
     let start = Inventory::take(host.tag(), &host.root());
     let total = match round(host, &runtime, &bundle, moment, u32::MAX)? {
         Traced::Ended { calls, status: WaitStatus::Exited(_, 0) } => calls,
+        Traced::Ended { calls, .. } if moment == Moment::CreateDelegated => calls,
         Traced::Ended { status, .. } => {
             return Err(Stop::failed(format!("the call fails without any crash: {status:?}")));
         }
@@ -121,6 +128,11 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
         let to = ["--console-socket", socket.path()];
         return traced(host, runtime, &[&create[..1], &to, &create[1..]].concat(), k);
     }
+    if moment == Moment::CreateDelegated {
+        let traced = traced(host, runtime, &[&["--backend", "/bin/false"], &create[..]].concat(), k)?;
+        unknown(host, runtime, bundle)?;
+        return Ok(traced);
+    }
     plain(host, runtime, &create)?;
     if matches!(moment, Moment::DeleteRunning | Moment::DeleteStopped | Moment::Exec) {
         plain(host, runtime, &["start", bundle.id()])?;
@@ -144,6 +156,17 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
         Moment::DeleteStopped => traced(host, runtime, &["delete", bundle.id()], k),
         _ => traced(host, runtime, &["delete", "--force", bundle.id()], k),
     }
+}
+
+/// A container that no program knows does not exist, and its id is free: what is left of it is collected.
+fn unknown(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Outcome {
+    let said = plain(host, runtime, &["state", bundle.id()]);
+    ensure!(matches!(&said, Err(Stop::Failed(why)) if why.contains("does not exist")), "state: {said:?}");
+    ensure!(plain(host, runtime, &["list", "--quiet"])?.is_empty(), "list shows it");
+    if host.root().join(bundle.id()).exists() {
+        plain(host, runtime, &["create", "--bundle", bundle.dir_text(), bundle.id()])?;
+    }
+    Ok(())
 }
 
 /// Waits until the container has no process but its own: one that joined it has ended with the runtime, or by itself. As

@@ -116,7 +116,7 @@ fn hanging(host: &Host) -> Outcome {
 
 /// The harness looks for processes, cgroups and mounts that are left.
 fn killed(host: &Host) -> Outcome {
-    ready(host, "runc")?;
+    installed(host, "runc")?;
     let bundle = host.bundle()?.payload(&["sleep"]);
     bundle.save()?;
     let words = ["--backend", "runc", "create", "--bundle", bundle.dir_text(), bundle.id()];
@@ -149,28 +149,26 @@ fn only_wharf(host: &Host) -> Outcome {
     if host.runtime.name() == "wharf" { Ok(()) } else { Err(Stop::skipped("only wharf has --backend")) }
 }
 
-/// Skips where this peer cannot run containers here, whoever calls it.
-fn ready(host: &Host, peer: &str) -> Outcome {
-    only_wharf(host)?;
-    if !["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
-        .iter()
-        .any(|dir| Path::new(dir).join(peer).exists())
-    {
-        return Err(Stop::skipped(format!("{peer} is not installed")));
-    }
-    // crun accepts a second hierarchy of cgroup v2 only where no controller is in it.
-    let hybrid = std::fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers").unwrap_or_default();
-    if peer == "crun" && !hybrid.trim().is_empty() {
-        return Err(Stop::skipped(format!("crun refuses a hybrid cgroup layout with {} in v2", hybrid.trim())));
-    }
-    Ok(())
+/// The same host with wharf told to hand on to this peer, which sees cgroups that it accepts. Skips where it is missing.
+pub(crate) fn ready(host: &Host, peer: &str) -> Result<Host, Stop> {
+    installed(host, peer)?;
+    host.handing_on_to(peer)
 }
 
-fn with(host: &Host, peer: &str, words: &[&str]) -> Result<Finished, Stop> {
+fn installed(host: &Host, peer: &str) -> Outcome {
+    only_wharf(host)?;
+    let places = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+    match places.iter().any(|dir| Path::new(dir).join(peer).exists()) {
+        true => Ok(()),
+        false => Err(Stop::skipped(format!("{peer} is not installed"))),
+    }
+}
+
+pub(crate) fn with(host: &Host, peer: &str, words: &[&str]) -> Result<Finished, Stop> {
     host.runtime.call(&[&["--backend", peer], words].concat())
 }
 
-fn done(finished: Finished) -> Result<String, Stop> {
+pub(crate) fn done(finished: Finished) -> Result<String, Stop> {
     if finished.code() == Some(0) { Ok(finished.stdout) } else { Err(Stop::failed(finished.to_string())) }
 }
 
@@ -184,7 +182,7 @@ fn serde_json_from(text: &str) -> Result<Value, Stop> {
 }
 
 fn shown(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let bundle = host.bundle()?.payload(&["terminal", ";", "wait-signal", ";", "exit", "7"]);
     let bundle = bundle.set("/process/terminal", json!(true));
     bundle.save()?;
@@ -203,7 +201,7 @@ fn shown(host: &Host, peer: &str) -> Outcome {
 }
 
 fn handed(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let bundle = host.bundle()?.payload(&["terminal", ";", "sleep"]).set("/process/terminal", json!(true));
     bundle.save()?;
     let socket = ConsoleSocket::new(host)?;
@@ -295,7 +293,7 @@ fn wait_for_payload(place: &str) -> Outcome {
 }
 
 fn runs(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let bundle = host.bundle()?.set("/hostname", json!("elsewhere")).payload(&["report", ";", "exit", "7"]);
     bundle.save()?;
     let finished = with(host, peer, &["run", "--bundle", bundle.dir_text(), bundle.id()])?;
@@ -307,7 +305,7 @@ fn runs(host: &Host, peer: &str) -> Outcome {
 }
 
 fn lives(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let bundle = host.bundle()?.payload(&["sleep"]);
     bundle.save()?;
     let pid_file = host.dir().join("pid");
@@ -363,7 +361,7 @@ fn lives(host: &Host, peer: &str) -> Outcome {
 }
 
 fn fails(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let bundle = host.bundle()?.set("/root/path", json!("nowhere"));
     bundle.save()?;
     let log = host.dir().join("log");
@@ -387,7 +385,7 @@ fn fails(host: &Host, peer: &str) -> Outcome {
 }
 
 fn forced(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let bundle = host.bundle()?.payload(&["sleep"]);
     bundle.save()?;
     done(with(host, peer, &["run", "--detach", "--bundle", bundle.dir_text(), bundle.id()])?)?;

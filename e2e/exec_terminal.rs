@@ -158,7 +158,7 @@ pub(crate) fn trials() -> Feature {
 
 /// A process that says one line after the other and ends; it is collected, or its zombie would keep the container's pid
 /// namespace from ending.
-fn detached<const N: usize>(
+pub(crate) fn detached<const N: usize>(
     host: &Host,
     container: &Container<'_>,
     options: &[&str],

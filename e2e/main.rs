@@ -11,6 +11,7 @@ mod cgroups_path;
 mod configuration;
 mod crash;
 mod delegate;
+mod delegate_verbs;
 mod devices;
 mod domainname;
 mod engines;
@@ -132,6 +133,7 @@ fn main() -> std::process::ExitCode {
         configuration::trials(),
         routing::trials(),
         delegate::trials(),
+        delegate_verbs::trials(),
         hooks::trials(),
         lifecycle::trials(),
         exit_codes::trials(),

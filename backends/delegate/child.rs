@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use wharf_core::{Error, Kind, Result};
+use wharf_core::{Error, Kind, Log, Result};
 
 /// More than any state or error has; what comes after it is read and dropped.
 const MOST_WORDS: usize = 1 << 20;
@@ -23,6 +23,8 @@ const HANDED_ON: [&str; 2] = ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
 /// One call of the other program, being put together.
 pub(crate) struct Call {
     command: Command,
+    /// How many descriptors after stdio stay inheritable, for a later exec of ours.
+    preserved: u32,
 }
 
 /// A call that runs.
@@ -49,7 +51,20 @@ impl Call {
         command.env_clear().env("PATH", PATH);
         command.envs(HANDED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.arg("--root").arg(root);
-        Call { command }
+        Call { command, preserved: 0 }
+    }
+
+    /// Without any option, to learn what there is to say.
+    pub(crate) fn bare(program: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", PATH);
+        Call { command, preserved: 0 }
+    }
+
+    /// What is closed for a child stays closed: these many descriptors are not, as this process hands them on later.
+    pub(crate) fn preserving(mut self, preserved: u32) -> Self {
+        self.preserved = preserved;
+        self
     }
 
     /// Failures go to stderr only, in plain words: without any log, runc writes log lines there.
@@ -61,6 +76,17 @@ impl Call {
     pub(crate) fn log(mut self, file: &Path, json: bool) -> Self {
         self.command.arg("--log").arg(file).args(["--log-format", if json { "json" } else { "text" }]);
         self
+    }
+
+    /// Logs where the caller of a verb reads, which the program becomes.
+    pub(crate) fn logging(self, to: Log<'_>) -> Self {
+        let debug = to.debug.then_some("--debug");
+        match to.file {
+            Some(file) => self.log(file, to.json).args(debug),
+            // Both write to stderr then.
+            None if to.debug => self.args(["--log-format", if to.json { "json" } else { "text" }]).args(debug),
+            None => self.quiet(),
+        }
     }
 
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
@@ -106,7 +132,7 @@ impl Call {
     }
 
     fn spawn(mut self, doing: &str) -> Result<Begun> {
-        keep_only(0).map_err(|error| error.during(doing))?;
+        keep_only(self.preserved).map_err(|error| error.during(doing))?;
         let mut child = self.command.spawn().map_err(|error| io(doing, &error))?;
         let stdout = child.stdout.take().map(listen);
         let stderr = child.stderr.take().map(listen);

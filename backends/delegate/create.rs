@@ -1,13 +1,16 @@
 //! `create`: judged here, done by the other program.
 
 use crate::child::{Call, keep_only};
+use crate::help::Help;
 use crate::memory::{Memory, identify, text};
 use crate::terminal::ConsoleSocket;
 use crate::{Delegate, STATE, answer, cgroup, io, judge_program, service, state_root};
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use wharf_core::{CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, Result, Supervisor, Terminal};
+use wharf_core::{
+    CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, RecordState, Result, Supervisor, Terminal, Unsupported,
+};
 use wharf_foreground::HostTerminal;
 
 pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn Draft + 'a>> {
@@ -15,6 +18,7 @@ pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn 
     text(&delegate.name, &delegate.program)?;
     let mut memory = Memory::new(&delegate.program, &delegate.options)?;
     memory.cgroup = cgroup::own(&job);
+    understood(delegate, &job)?;
     // `create` becomes the program, which judges this for itself; of `run` it sees nothing.
     let terminal = if job.then_start { job.terminal()? } else { Terminal::None };
     if job.then_start {
@@ -24,6 +28,25 @@ pub(crate) fn judge<'a>(delegate: &'a Delegate, job: Job<'a>) -> Result<Box<dyn 
     }
     let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
     Ok(Box::new(Delegated { delegate, job, memory, host_terminal }))
+}
+
+/// Refuses what the program would not do.
+fn understood(delegate: &Delegate, job: &Job<'_>) -> Result<()> {
+    if job.no_subreaper && job.foreground {
+        let instead = "give --detach, or leave it out: who waits for the payload has to adopt it";
+        return Err(Unsupported { verb: "run --no-subreaper", backend: &delegate.name, instead }.into());
+    }
+    let given = [
+        ("pidfd-socket", job.pidfd_socket.is_some(), "open the process of the pid file with pidfd_open(2)"),
+        ("preserve-fds", job.preserve_fds > 0, "use the native backend"),
+        ("no-pivot", job.no_pivot, "put the root file system on a mount of its own, or use the native backend"),
+        ("no-new-keyring", job.no_new_keyring, "use the native backend"),
+    ];
+    if given.iter().all(|(_, given, _)| !given) {
+        return Ok(());
+    }
+    let help = Help::ask(&delegate.name, &delegate.program, "create", job.preserve_fds, delegate.answer_time)?;
+    given.iter().filter(|(_, given, _)| *given).try_for_each(|(option, _, instead)| help.require(option, instead))
 }
 
 struct Delegated<'a> {
@@ -40,6 +63,7 @@ impl Draft for Delegated<'_> {
         if let Some(root) = self.job.bundle.spec.root() {
             record.rootfs = self.job.bundle.dir.join(root.path()).display().to_string();
         }
+        record.state = Some(RecordState::Delegated);
         record.private = self.memory.value();
     }
 
@@ -74,7 +98,9 @@ impl Delegated<'_> {
     /// For `run`: the payload becomes our child when the program has ended, so that we can wait for it.
     fn by_child(self, doing: &str, root: PathBuf, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
         let system = |what: &str, errno: wharf_sys::Errno| Error::system(format!("{doing}: {what}"), errno as i32);
-        wharf_sys::credentials::set_subreaper().map_err(|errno| system("adopt the payload", errno))?;
+        if self.job.foreground {
+            wharf_sys::credentials::set_subreaper().map_err(|errno| system("adopt the payload", errno))?;
+        }
         // stderr is the payload's and may not be a pipe of ours, so the cause of a failure comes by a log.
         let log = root.with_extension("log");
         let call = Call::new(&self.delegate.program, &self.delegate.options, &root).log(&log, true);
@@ -93,7 +119,7 @@ impl Delegated<'_> {
             let cause = logged(&words).unwrap_or_else(|| format!("it ended with {status}"));
             return Err(Error::new(answer::kind(&cause), doing).because(cause));
         }
-        let pid = self.delegate.ask(record, dir)?.map_or(0, |answer| answer.pid);
+        let pid = self.delegate.ask(record, dir, 0)?.map_or(0, |answer| answer.pid);
         let init = if pid > 0 { identify(pid)? } else { None };
         let init = init.ok_or_else(|| {
             Error::new(Kind::System, doing).because("the payload's process ended before it was started")
@@ -115,17 +141,15 @@ impl Delegated<'_> {
 
 /// The exec that `create` is.
 pub(crate) fn call(delegate: &Delegate, job: &Job<'_>, root: &Path) -> Call {
-    let call = Call::new(&delegate.program, &delegate.options, root);
-    let call = match job.log {
-        Some(log) => call.log(log.file, log.json),
-        None => call.quiet(),
-    };
-    arguments(call, job)
+    arguments(Call::new(&delegate.program, &delegate.options, root).logging(job.log), job)
 }
 
 fn arguments(mut call: Call, job: &Job<'_>) -> Call {
     if job.systemd_cgroup {
         call = call.args(["--systemd-cgroup"]);
+    }
+    if let Some(when) = job.rootless {
+        call = call.args(["--rootless", when]);
     }
     call = call.args(["create", "--bundle"]).args([&job.bundle.dir]);
     if let Some(file) = job.pid_file {

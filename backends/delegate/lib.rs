@@ -10,9 +10,11 @@ mod cgroup;
 mod child;
 mod create;
 mod exec;
+mod help;
 mod memory;
 mod service;
 mod terminal;
+mod update;
 mod wait;
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod tests;
 
 use answer::Answer;
 use child::{Begun, Call, Finished, keep_only};
+use help::Help;
 use memory::Memory;
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -31,7 +34,7 @@ use wharf_core::{
     Backend, ContainerId, Draft, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result, Status,
     Unsupported, Warnings,
 };
-use wharf_sys::libc::{O_DIRECTORY, O_PATH};
+use wharf_sys::libc::{O_DIRECTORY, O_PATH, SIGKILL};
 use wharf_sys::procfs::Procfs;
 
 /// Where the other program keeps its state, inside the container's state directory.
@@ -88,10 +91,11 @@ impl Delegate {
         Ok(Call::new(&memory.program, &memory.options, &state_root(dir)?).quiet())
     }
 
-    /// Asks for the state; none means that the program knows no such container.
-    fn ask(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Option<Answer>> {
+    /// Asks for the state; none means that the program knows no such container. `preserved` descriptors are handed on later.
+    fn ask(&self, record: &Record, dir: BorrowedFd<'_>, preserved: u32) -> Result<Option<Answer>> {
         let doing = format!("ask {} for the state of container {}", self.name, record.id);
-        let finished = self.call(record, dir)?.args(["state", &record.id]).capture(&doing, Some(self.answer_time))?;
+        let call = self.call(record, dir)?.preserving(preserved).args(["state", &record.id]);
+        let finished = call.capture(&doing, Some(self.answer_time))?;
         if finished.success {
             return answer::parse(&doing, &finished.stdout).map(Some);
         }
@@ -103,8 +107,8 @@ impl Delegate {
         Err(finished.error(&doing))
     }
 
-    fn known(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Answer> {
-        if let Some(answer) = self.ask(record, dir)? {
+    fn known(&self, record: &Record, dir: BorrowedFd<'_>, preserved: u32) -> Result<Answer> {
+        if let Some(answer) = self.ask(record, dir, preserved)? {
             return Ok(answer);
         }
         // The program is this very process after its exec, and has not got so far yet.
@@ -144,11 +148,11 @@ impl Backend for Delegate {
     }
 
     fn status(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Status> {
-        self.known(record, dir).map(|answer| answer.status)
+        self.known(record, dir, 0).map(|answer| answer.status)
     }
 
     fn state(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<(Status, i32)> {
-        self.known(record, dir).map(|answer| (answer.status, answer.pid))
+        self.known(record, dir, 0).map(|answer| (answer.status, answer.pid))
     }
 
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
@@ -159,7 +163,7 @@ impl Backend for Delegate {
             let mut begun = call.env([notify]).begin(&doing)?;
             // It ends when the payload is ready. Others may signal and delete the container from its start on.
             while !begun.has_ended() {
-                if self.ask(record, dir)?.is_none_or(|answer| answer.status != Status::Created) {
+                if self.ask(record, dir, 0)?.is_none_or(|answer| answer.status != Status::Created) {
                     self.starting.0.replace(Some(begun));
                     return Ok(Warnings::new());
                 }
@@ -180,19 +184,19 @@ impl Backend for Delegate {
 
     fn kill(&self, record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {
         let doing = format!("kill container {} with {}", record.id, self.name);
+        // A payload that dies takes all with it: what runc since 1.2 does of --all, and no longer tells of.
+        if all && signal != SIGKILL {
+            let memory = Memory::of(record)?;
+            let help = Help::ask(&self.name, &memory.program, "kill", 0, self.answer_time)?;
+            help.require("all", "signal the processes that ps lists one by one")?;
+        }
         let signal = signal.to_string();
         let call = self.call(record, dir)?.args(["kill"]).args(all.then_some("--all")).args([&record.id, &signal]);
         let finished = call.pass_through(&doing, Some(SIGNAL_TIME))?;
         self.succeed("kill", record, finished)
     }
 
-    fn exec(
-        &self,
-        record: &Record,
-        dir: BorrowedFd<'_>,
-        asked: &Exec,
-        log: Option<Log<'_>>,
-    ) -> Result<Box<dyn Joined>> {
+    fn exec(&self, record: &Record, dir: BorrowedFd<'_>, asked: &Exec, log: Log<'_>) -> Result<Box<dyn Joined>> {
         Err(exec::become_the_program(self, record, dir, asked, log))
     }
 
@@ -211,7 +215,10 @@ impl Backend for Delegate {
         resources: LinuxResources,
     ) -> Result<Option<serde_json::Value>> {
         let doing = format!("update container {} with {}", record.id, self.name);
-        let words = serde_json::to_vec(&resources).map_err(|error| Error::new(Kind::System, &doing).because(error))?;
+        let failed = |error: serde_json::Error| Error::new(Kind::System, &doing).because(error);
+        let asked = serde_json::to_value(&resources).map_err(failed)?;
+        update::judge(&self.name, &Memory::of(record)?, record, &asked, self.answer_time)?;
+        let words = serde_json::to_vec(&asked).map_err(failed)?;
         let call = self.call(record, dir)?.args(["update", "--resources", "-", &record.id]);
         let finished = call.tell(&doing, words, Some(SIGNAL_TIME))?;
         self.succeed("update", record, finished).map(|()| None)
@@ -224,10 +231,11 @@ impl Backend for Delegate {
         interval: Option<Duration>,
         tell: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<()> {
+        let option = if interval.is_none() { "stats" } else { "interval" };
         let memory = Memory::of(record)?;
-        if memory.program.file_name().is_some_and(|name| name == "crun") {
+        if !Help::ask(&self.name, &memory.program, "events", 0, self.answer_time)?.has(option) {
             let instead = "read the files of its cgroup, or use the native backend";
-            return Err(Unsupported { verb: "events", backend: "crun", instead }.into());
+            return Err(Unsupported { verb: "events", backend: &self.name, instead }.into());
         }
         let doing = format!("watch container {} with {}", record.id, self.name);
         let call = self.call(record, dir)?.args(["events"]);

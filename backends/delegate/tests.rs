@@ -80,6 +80,7 @@ impl Place {
             argv0: String::new(),
             owner: 0,
             created: "2026-01-01T00:00:00Z".to_owned(),
+            state: None,
             init: None,
             engine_pid: 0,
             cgroup: CgroupPaths::default(),
@@ -296,7 +297,7 @@ fn create_hands_every_option_on() {
         words.join(" ")
     };
     assert_eq!(words(job), "--root /state --log /dev/null --log-format text create --bundle /b c");
-    job.log = Some(Log { file: Path::new("/log"), json: true });
+    job.log = Log { file: Some(Path::new("/log")), json: true, debug: false };
     job.systemd_cgroup = true;
     job.pid_file = Some(Path::new("/pid"));
     job.console_socket = Some(Path::new("/console"));

@@ -85,13 +85,7 @@ impl Backend for Native {
         signal::kill(record, dir, signal, all)
     }
 
-    fn exec(
-        &self,
-        record: &Record,
-        dir: BorrowedFd<'_>,
-        asked: &Exec,
-        _log: Option<Log<'_>>,
-    ) -> Result<Box<dyn Joined>> {
+    fn exec(&self, record: &Record, dir: BorrowedFd<'_>, asked: &Exec, _log: Log<'_>) -> Result<Box<dyn Joined>> {
         join::exec(record, dir, asked)
     }
 

@@ -16,3 +16,4 @@ pub(crate) mod routing;
 mod table;
 
 pub(crate) use case::{Case, Seen, feature};
+pub(crate) use common::cgroup_value;

@@ -20,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) ignored: Option<Error>,
     /// `--systemd-cgroup`
     pub(crate) systemd_cgroup: bool,
+    /// `--rootless`
+    pub(crate) rootless: Option<String>,
     pub(crate) action: Action,
 }
 
@@ -76,6 +78,8 @@ pub(crate) struct Create {
     pub(crate) preserve_fds: u32,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
+    /// Of `run` alone.
+    pub(crate) no_subreaper: bool,
 }
 
 /// Where the limits of `update` stand.
@@ -110,4 +114,11 @@ pub(crate) struct LogOptions {
     /// `--log-format json`
     pub(crate) json: bool,
     pub(crate) level: Level,
+}
+
+impl LogOptions {
+    /// As another runtime is told them.
+    pub(crate) fn to(&self) -> wharf_core::Log<'_> {
+        wharf_core::Log { file: self.file.as_deref(), json: self.json, debug: self.level == Level::Debug }
+    }
 }

@@ -85,6 +85,7 @@ pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOption
         configuration,
         ignored,
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
+        rootless: matches.get_one::<String>("rootless").cloned(),
         action,
     })
 }
@@ -151,6 +152,7 @@ fn create(words: &ArgMatches) -> Result<Create> {
         preserve_fds: words.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
         no_pivot: words.get_flag("no-pivot"),
         no_new_keyring: words.get_flag("no-new-keyring"),
+        no_subreaper: words.try_get_one("no-subreaper").ok().flatten().copied().unwrap_or(false),
     })
 }
 

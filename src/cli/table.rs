@@ -83,7 +83,7 @@ pub(super) const GLOBALS: &[Opt] = &[
         None,
         "WHEN",
         &["true", "false", "auto"],
-        "Accepted for engines that pass it; it changes nothing yet",
+        "Handed on to another runtime; natively it changes nothing",
     ),
     switch("systemd-cgroup", None, "Let systemd make the cgroup (only where the backend can)"),
     value("criu", None, "PATH", "Path of criu (not supported yet)"),

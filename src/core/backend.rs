@@ -39,18 +39,24 @@ pub struct Job<'a> {
     /// `--systemd-cgroup`: cgroupsPath is `SLICE:PREFIX:NAME`.
     pub systemd_cgroup: bool,
     /// Where the caller reads failures; for a backend that hands over by exec, so that it reports there itself.
-    pub log: Option<Log<'a>>,
+    pub log: Log<'a>,
+    /// `--rootless`: for another runtime; wharf itself needs no telling.
+    pub rootless: Option<&'a str>,
+    /// `--no-subreaper`
+    pub no_subreaper: bool,
     /// The caller starts the container next (`run`): `Draft::create` must return, in every backend.
     pub then_start: bool,
     /// The caller then waits for the payload's end.
     pub foreground: bool,
 }
 
-/// `--log` and `--log-format`.
-#[derive(Clone, Copy, Debug)]
+/// `--log`, `--log-format` and `--debug`.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Log<'a> {
-    pub file: &'a Path,
+    /// None is stderr.
+    pub file: Option<&'a Path>,
     pub json: bool,
+    pub debug: bool,
 }
 
 impl<'a> Job<'a> {
@@ -67,7 +73,9 @@ impl<'a> Job<'a> {
             no_pivot: false,
             no_new_keyring: false,
             systemd_cgroup: false,
-            log: None,
+            log: Log::default(),
+            rootless: None,
+            no_subreaper: false,
             then_start: false,
             foreground: false,
         }
@@ -123,8 +131,7 @@ pub trait Backend {
 
     /// Makes a process join the container, which must be running or only created; it waits for its release. A failure
     /// leaves nothing behind. A backend that hands over to another program by exec does not return.
-    fn exec(&self, record: &Record, dir: BorrowedFd<'_>, asked: &Exec, log: Option<Log<'_>>)
-    -> Result<Box<dyn Joined>>;
+    fn exec(&self, record: &Record, dir: BorrowedFd<'_>, asked: &Exec, log: Log<'_>) -> Result<Box<dyn Joined>>;
 
     /// Stops every process of the container; returns when all stand still.
     fn pause(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<()>;
@@ -223,15 +230,16 @@ pub trait Hold {
 
 /// What a backend cannot do, as a value: `features`, `plan` and messages agree.
 #[derive(Clone, Copy, Debug)]
-pub struct Unsupported {
-    pub verb: &'static str,
-    pub backend: &'static str,
+pub struct Unsupported<'a> {
+    /// With its option, where it is that.
+    pub verb: &'a str,
+    pub backend: &'a str,
     /// What to do instead.
-    pub instead: &'static str,
+    pub instead: &'a str,
 }
 
-impl From<Unsupported> for Error {
-    fn from(what: Unsupported) -> Self {
+impl From<Unsupported<'_>> for Error {
+    fn from(what: Unsupported<'_>) -> Self {
         Error::new(Kind::Unsupported, format!("{} on the {} backend", what.verb, what.backend))
             .because("is not supported")
             .hint(what.instead)

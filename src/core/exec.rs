@@ -1,6 +1,7 @@
 //! One more process in a container that has one already.
 
-use crate::{Remark, Result};
+use crate::{Error, Remark, Result};
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use std::path::PathBuf;
 
 /// A complete request for it. Paths are as given, relative to the working directory.
@@ -42,6 +43,92 @@ pub struct Exec {
     pub pidfd_socket: Option<PathBuf>,
     /// `--console-socket`
     pub console_socket: Option<PathBuf>,
+}
+
+impl Exec {
+    /// The process with what the command line changes of it.
+    pub fn change(&self, mut wanted: Process) -> Result<Process> {
+        if !self.args.is_empty() {
+            wanted.set_args(Some(self.args.clone()));
+        }
+        // The container's own terminal is no reason to give another one to every process in it.
+        if self.tty || self.process.is_none() {
+            wanted.set_terminal(Some(self.tty));
+        }
+        if let Some(user) = self.user {
+            wanted.user_mut().set_uid(user.uid);
+            if let Some(gid) = user.gid {
+                wanted.user_mut().set_gid(gid);
+            }
+        }
+        if !self.additional_gids.is_empty() {
+            let mut gids = wanted.user().additional_gids().clone().unwrap_or_default();
+            gids.extend(&self.additional_gids);
+            wanted.user_mut().set_additional_gids(Some(gids));
+        }
+        if let Some(cwd) = &self.cwd {
+            wanted.set_cwd(cwd.into());
+        }
+        if !self.env.is_empty() {
+            let mut env = wanted.env().clone().unwrap_or_default();
+            for variable in &self.env {
+                let name = variable.split_inclusive('=').next().unwrap_or_default();
+                if name.ends_with('=') {
+                    env.retain(|other| !other.starts_with(name));
+                }
+                env.push(variable.clone());
+            }
+            wanted.set_env(Some(env));
+        }
+        if !self.capabilities.is_empty() {
+            wanted.set_capabilities(Some(with(wanted.capabilities().clone(), &self.capabilities)?));
+        }
+        if let Some(profile) = &self.apparmor {
+            wanted.set_apparmor_profile(Some(profile.clone()));
+        }
+        if let Some(label) = &self.process_label {
+            wanted.set_selinux_label(Some(label.clone()));
+        }
+        if self.no_new_privileges.is_some() {
+            wanted.set_no_new_privileges(self.no_new_privileges);
+        }
+        Ok(wanted)
+    }
+
+    /// Whether it asks for a process that is not simply the container's own, or that of its file, with another command.
+    pub fn changes_more_than_the_command(&self) -> bool {
+        let Exec { user, additional_gids, cwd, env, capabilities, apparmor, process_label, .. } = self;
+        user.is_some()
+            || !(additional_gids.is_empty() && env.is_empty() && capabilities.is_empty())
+            || cwd.is_some()
+            || apparmor.is_some()
+            || process_label.is_some()
+            || self.no_new_privileges.is_some()
+            || (self.tty && self.process.is_some())
+    }
+}
+
+/// Never the inheritable set: programs with file capabilities would get more than was meant (CVE-2022-29162).
+fn with(sets: Option<LinuxCapabilities>, names: &[String]) -> Result<LinuxCapabilities> {
+    let mut sets = sets.unwrap_or_else(none);
+    for name in names {
+        let upper = name.to_ascii_uppercase();
+        let one: Capability = upper.strip_prefix("CAP_").unwrap_or(&upper).parse().map_err(|_| {
+            Error::invalid(format!("capability {name:?}")).because("there is none of that name").at("--cap")
+        })?;
+        let added = |set: &Option<Capabilities>| Some(set.iter().flatten().copied().chain([one]).collect());
+        let (bounding, effective) = (added(sets.bounding()), added(sets.effective()));
+        let permitted = added(sets.permitted());
+        sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    }
+    Ok(sets)
+}
+
+/// A process without `capabilities` has none, which is not what an empty object of this type has.
+fn none() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
+    sets
 }
 
 /// `UID[:GID]`

@@ -25,7 +25,8 @@ pub use lifecycle::{Status, Verb, allowed};
 pub use oci_spec::runtime::LinuxResources;
 pub use properties::{PROPERTIES, Place, place};
 pub use record::{
-    CgroupPaths, HierarchyPath, HookEntry, Manager, Process, RECORD_VERSION, Record, RuleRecord, UnitRecord,
+    CgroupPaths, HierarchyPath, HookEntry, Manager, Process, RECORD_VERSION, Record, RecordState, RuleRecord,
+    UnitRecord,
 };
 pub use statistics::{BlockIoEntry, Hugetlb, Pressure, Stall, Statistics};
 pub use terminal::Terminal;

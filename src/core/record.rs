@@ -31,7 +31,11 @@ pub struct Record {
     pub owner: u32,
     /// When `create` began, RFC 3339 in UTC.
     pub created: String,
-    /// None until the container has a process: a record without one is of a `create` that runs or was interrupted.
+    /// Who knows what the container is doing, where that is not the process in `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<RecordState>,
+    /// None until the container has a process: a record without one is of a `create` that runs or was interrupted, or of
+    /// a delegated container.
     pub init: Option<Process>,
     /// What stands in the pid file and in `state`.
     pub engine_pid: i32,
@@ -45,6 +49,14 @@ pub struct Record {
     /// The backend's own memory, opaque to everyone else.
     #[serde(default)]
     pub private: serde_json::Value,
+}
+
+/// Written for who reads a record; records of before have none, and mean the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordState {
+    /// The other runtime's own state decides.
+    Delegated,
 }
 
 /// A rule of the configuration as it was when it matched.

@@ -30,7 +30,7 @@ pub use affinity::{Affinity, Cpus, judge as affinity};
 pub use builder::{Builder, Plan};
 pub use describe::{command, hook};
 pub use environment::NOTIFY_DIRECTORY;
-pub use exec::{Joining, changed, exec, exec_notes};
+pub use exec::{Joining, exec, exec_notes};
 pub use facts::{CgroupMount, Facts, Listen};
 pub use hooks::entries as hook_entries;
 pub use namespaces::{Born, Join, Mapping, Namespaces, kind_of};

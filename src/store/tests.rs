@@ -40,6 +40,7 @@ fn record(id: &str) -> Record {
         argv0: String::new(),
         owner: 0,
         created: "2026-01-01T00:00:00Z".to_owned(),
+        state: None,
         init: None,
         engine_pid: 0,
         cgroup: CgroupPaths::default(),

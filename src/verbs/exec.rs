@@ -11,15 +11,15 @@ use wharf_core::{ContainerId, Exec, Result, Status, Verb, allowed};
 /// The command's exit code; 0 when it is left to itself.
 pub(super) fn exec(root: &Path, id: &ContainerId, asked: &Exec, options: &LogOptions, log: &Log) -> Result<i32> {
     let found = Found::look(root, id)?;
-    // A container that has had a process is looked at by the backend, which joins exactly what it saw.
-    if found.record.init.is_none() {
+    // A container that has had a process is looked at by the backend, which joins exactly what it saw. So is a delegated
+    // one: whoever asks for its state must know of the descriptors that are handed on afterwards.
+    if found.record.init.is_none() && found.record.state.is_none() {
         let status = found.status()?;
         if status != Status::Paused || !asked.ignore_paused {
             allowed(id, status, Verb::Exec)?;
         }
     }
-    let to = options.file.as_deref().map(|file| wharf_core::Log { file, json: options.json });
-    let mut joined = found.backend.exec(&found.record, found.entry.dir(), asked, to)?;
+    let mut joined = found.backend.exec(&found.record, found.entry.dir(), asked, options.to())?;
     log.debug(|| format!("process {} has joined container {id}", joined.pid()));
     log.warn_each(|| joined.remarks().iter().map(ToString::to_string).collect());
     let pid_file = asked.pid_file.as_deref();

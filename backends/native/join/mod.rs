@@ -85,7 +85,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         Some(path) => read_process(path)?,
         None => kept.process()?,
     };
-    let wanted = wharf_plan::changed(own, asked)?;
+    let wanted = asked.change(own)?;
     let terminal = Terminal::judge(wanted.terminal().unwrap_or(false), asked.console_socket.as_deref(), !asked.detach)
         .map_err(|error| error.at("process/terminal"))?;
     let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
