@@ -2,6 +2,7 @@
 //! them there.
 
 use super::case::Choice;
+use super::docker::engine::Docker;
 use super::podman::engine::{IMAGE, Podman, well, without_hybrid};
 use harness::{Bundle, Feature, Finished, Host, Outcome, Running, Stop, Value, ensure, ensure_eq, json, limit};
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +18,7 @@ pub(crate) fn trials() -> Feature {
         .trial("Podman's containers land by annotation, by the runtime's link and by hostname", by_podman)
         .trial("labels and annotations of an image that ask for another backend do not get it", hostile_image)
         .trial("containerd's containers land by id and by annotation", by_containerd)
+        .trial("Docker's containers land by the runtime's link, hostname and cgroup parent, and by no label", by_docker)
 }
 
 /// With the runtimes of this host; crun where it accepts the cgroups.
@@ -226,4 +228,47 @@ fn by_containerd(host: &Host) -> Outcome {
         let _ = fs::remove_dir(hierarchy.path().join(host.tag()));
     }
     Ok(())
+}
+
+fn by_docker(host: &Host) -> Outcome {
+    let parent = format!("/{}/old", host.tag());
+    let rules = json!([
+        {"match": {"argv0": "wharf-runc"}, "backend": "runc"},
+        {"match": {"hostname": "*.crun.example"}, "backend": "crun"},
+        {"match": {"cgroup_parent": parent}, "backend": "runc"},
+        {"match": {"annotations": {"org.example.berth": "crun"}}, "backend": "crun"},
+    ]);
+    let configuration = configuration(host, &rules)?;
+    let link = host.dir().join("wharf-runc");
+    symlink(host.runtime.program(), &link)?;
+    let choice = Choice { name: "wharf", program: host.runtime.program(), peer: false };
+    let engine = Docker::routed(host, &choice, &[("wharf-runc", &link)], Some(&configuration))?;
+    for (options, expected) in [
+        (&[][..], "native"),
+        (&["--label", "org.example.berth=crun"], "native"),
+        (&["--runtime", "wharf-runc"], "runc"),
+        (&["--hostname", "a.crun.example"], "crun"),
+        (&["--cgroup-parent", &parent], "runc"),
+    ] {
+        let command = ["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"];
+        let id = engine.detached(&[&["--network", "none"], options].concat(), &command)?;
+        let begun = Instant::now();
+        while !engine.log_of(&id)?.stdout.contains("ready") {
+            ensure!(begun.elapsed() < limit(20), "{options:?} is not ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let root = engine.root_of(&id)?;
+        ensure_eq!(backend(host, &root, &id)?, expected, "{options:?}");
+        let listed = engine.must(&["ps", "--no-trunc", "--quiet"])?;
+        ensure!(listed.lines().any(|line| line == id), "docker ps has no {id}: {listed}");
+        let inside = engine.exec(&[], &id, &["sh", "-c", "echo inside"])?;
+        ensure!(inside.code() == Some(0) && inside.stdout == "inside\n", "{inside}");
+        engine.must(&["stop", "--time", "10", &id])?;
+        ensure_eq!(engine.exit_code(&id)?, "7", "{options:?}");
+        ensure!(!root.join(&id).exists(), "the record of {id} is left");
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(host.tag()).join("old"));
+    }
+    engine.stop()
 }

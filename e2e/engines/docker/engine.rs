@@ -16,6 +16,8 @@ pub(crate) struct Docker<'h> {
     dir: PathBuf,
     docker: PathBuf,
     runtime: String,
+    /// wharf's, for all runtimes.
+    configuration: Option<PathBuf>,
     daemon: RefCell<Option<Daemon>>,
     /// Places of the host's that no option moves.
     _own: [Mounted; 2],
@@ -23,13 +25,26 @@ pub(crate) struct Docker<'h> {
 
 impl<'h> Docker<'h> {
     pub(crate) fn start(host: &'h Host, choice: &Choice<'_>) -> Result<Self, Stop> {
+        Self::routed(host, choice, &[], None)
+    }
+
+    /// With more runtimes by their names, and a configuration of wharf's in the daemon's environment.
+    pub(crate) fn routed(
+        host: &'h Host,
+        choice: &Choice<'_>,
+        more: &[(&str, &Path)],
+        configuration: Option<&Path>,
+    ) -> Result<Self, Stop> {
         installed("dockerd")?;
         let docker = installed("docker")?;
         let dir = host.new_dir("docker")?;
         std::fs::create_dir(dir.join("tmp"))?;
         let program = callable(choice, &dir)?;
         // Docker has runc built in, and keeps its name to itself.
-        let runtimes = if choice.name == "runc" { json!({}) } else { json!({ choice.name: { "path": program } }) };
+        let mut runtimes = if choice.name == "runc" { json!({}) } else { json!({ choice.name: { "path": program } }) };
+        for (name, program) in more {
+            runtimes[name] = json!({ "path": program });
+        }
         let config = json!({
             "runtimes": runtimes,
             "default-runtime": choice.name,
@@ -48,7 +63,8 @@ impl<'h> Docker<'h> {
         std::fs::write(dir.join("daemon.json"), config.to_string())?;
         let own = [Mounted::tmpfs(Path::new("/run/containerd"))?, Mounted::tmpfs(Path::new("/etc/docker"))?];
         let runtime = choice.name.to_owned();
-        let engine = Docker { host, dir, docker, runtime, daemon: RefCell::new(None), _own: own };
+        let configuration = configuration.map(Path::to_owned);
+        let engine = Docker { host, dir, docker, runtime, configuration, daemon: RefCell::new(None), _own: own };
         engine.launch()?;
         let tree = image::tree(host)?;
         let archive = host.shared_dir("image")?.join("tree.tar");
@@ -64,6 +80,8 @@ impl<'h> Docker<'h> {
         let mut command = Command::new("unshare");
         command.arg("--net").arg(installed("dockerd")?).arg("--config-file").arg(self.dir.join("daemon.json"));
         command.env("TMPDIR", self.dir.join("tmp")).stdin(Stdio::null());
+        // What the daemon has in its environment, its shims and their runtimes have too.
+        command.envs(self.configuration.iter().map(|path| ("WHARF_CONFIG", path)));
         let daemon = Daemon::start(self.host, command)?;
         let sock = self.dir.join("sock");
         daemon.wait_for("dockerd", || Ok(sock.exists() && self.docker(&["version"])?.code() == Some(0)))?;
@@ -118,6 +136,13 @@ impl<'h> Docker<'h> {
             ensure!(names(&place).is_empty(), "left in {}: {:?}", place.display(), names(&place));
         }
         Ok(())
+    }
+
+    /// Where its shims told the runtime of this container to keep its state: some versions have one place for each name.
+    pub(crate) fn root_of(&self, id: &str) -> Result<PathBuf, Stop> {
+        let exec = self.dir.join("exec");
+        let roots = names(&exec).into_iter().map(|name| exec.join(name).join("moby"));
+        roots.into_iter().find(|root| root.join(id).exists()).ok_or_else(|| Stop::failed(format!("no record of {id}")))
     }
 
     /// The name of the runtime in use.

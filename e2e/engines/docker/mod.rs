@@ -1,6 +1,6 @@
 //! The Docker Engine with wharf as its default runtime, and with its peers.
 
-mod engine;
+pub(crate) mod engine;
 mod failures;
 mod life;
 mod limits;
