@@ -214,12 +214,12 @@ fn handed(host: &Host, peer: &str) -> Outcome {
 }
 
 fn notifies(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let manager = Manager::new(host)?;
     let call = |words: &[&str]| host.runtime.spawn_command(manager.command(words));
     let bundle = host.bundle()?.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1", ";", "sleep"]);
     bundle.save()?;
-    done(call(&["--backend", peer, "create", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?)?;
+    done(call(&["create", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?)?;
     let starting = call(&["start", bundle.id()])?;
     wait_until_running(host, &bundle)?;
     // Nobody's lock is held: it is paused, and goes on.
@@ -238,7 +238,7 @@ fn notifies(host: &Host, peer: &str) -> Outcome {
     done(call(&["start", bundle.id()])?.finish()?)?;
     host.runtime.must(&["delete", "--force", bundle.id()])?;
     // As a child of ours it would not be heard.
-    let refused = call(&["--backend", peer, "run", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?;
+    let refused = call(&["run", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?;
     ensure!(refused.code() == Some(125) && refused.last_line().contains("NOTIFY_SOCKET for run with"), "{refused}");
     Ok(())
 }
@@ -253,7 +253,7 @@ fn wait_until_running(host: &Host, bundle: &Bundle) -> Outcome {
 }
 
 fn listens(host: &Host, peer: &str) -> Outcome {
-    ready(host, peer)?;
+    let host = &ready(host, peer)?;
     let bundle = host.bundle()?.payload(&["sleep"]);
     bundle.save()?;
     let called = |words: &[&str]| -> Result<Finished, Stop> {
@@ -262,7 +262,7 @@ fn listens(host: &Host, peer: &str) -> Outcome {
         command.args(["-c", script, "sh"]).arg(host.runtime.program()).arg("--root").arg(host.root()).args(words);
         host.runtime.spawn_command(command)?.finish()
     };
-    let words = ["--backend", peer, "create", "--preserve-fds", "1", "--bundle", bundle.dir_text(), bundle.id()];
+    let words = ["create", "--preserve-fds", "1", "--bundle", bundle.dir_text(), bundle.id()];
     done(called(&words)?)?;
     host.runtime.must(&["start", bundle.id()])?;
     let place = format!("/proc/{}", state(host, &bundle)?["pid"]);
@@ -277,7 +277,7 @@ fn listens(host: &Host, peer: &str) -> Outcome {
     let refused = called(&["exec", bundle.id(), "/bin/payload", "report"])?;
     ensure!(refused.code() == Some(255) && refused.last_line().contains("LISTEN_FDS for exec with"), "{refused}");
     host.runtime.must(&["delete", "--force", bundle.id()])?;
-    let refused = called(&["--backend", peer, "run", "--bundle", bundle.dir_text(), bundle.id()])?;
+    let refused = called(&["run", "--bundle", bundle.dir_text(), bundle.id()])?;
     ensure!(refused.code() == Some(125) && refused.last_line().contains("LISTEN_FDS for run with"), "{refused}");
     Ok(())
 }

@@ -45,7 +45,8 @@ fn understood(delegate: &Delegate, job: &Job<'_>) -> Result<()> {
     if given.iter().all(|(_, given, _)| !given) {
         return Ok(());
     }
-    let help = Help::ask(&delegate.name, &delegate.program, "create", job.preserve_fds, delegate.answer_time)?;
+    let kept = job.preserve_fds.saturating_add(service::descriptors()?);
+    let help = Help::ask(&delegate.name, &delegate.program, "create", kept, delegate.answer_time)?;
     given.iter().filter(|(_, given, _)| *given).try_for_each(|(option, _, instead)| help.require(option, instead))
 }
 

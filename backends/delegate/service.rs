@@ -17,7 +17,7 @@ pub(crate) fn notify() -> Option<(&'static str, OsString)> {
 }
 
 /// How many descriptors from 3 on are meant for this very process.
-fn descriptors() -> Result<u32> {
+pub(crate) fn descriptors() -> Result<u32> {
     let (Some(pid), Some(count)) = (std::env::var_os(PID), std::env::var_os(COUNT)) else { return Ok(0) };
     if pid.to_str().and_then(|pid| pid.parse().ok()) != Some(process::pid()) {
         return Ok(0);
