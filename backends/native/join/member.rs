@@ -148,6 +148,9 @@ impl Member {
         }
         let ended = process::wait(self.pid, 0).ok().flatten().map(|(_, ended)| ended);
         self.reap_elder();
+        // An elder that is killed before it tells of its child leaves one that nobody knows, and a pid namespace does not
+        // end while one of its processes is not waited for. Our end of the socket is gone, and it ends with that.
+        while let Ok(Some(_)) = process::wait(-1, 0) {}
         ended
     }
 }
