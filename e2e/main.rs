@@ -65,6 +65,7 @@ mod rlimits;
 mod root;
 mod rootfs_propagation;
 mod rootless;
+mod rootless_podman;
 mod routing;
 mod schema_walk;
 mod seccomp;
@@ -109,6 +110,7 @@ fn main() -> std::process::ExitCode {
         namespaces::trials(),
         user_namespace::trials(),
         rootless::trials(),
+        rootless_podman::trials(),
         untrusted_code::trials(),
         nested_sandbox::trials(),
         devices::trials(),

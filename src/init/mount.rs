@@ -39,6 +39,32 @@ pub(crate) fn open_root(init: &mut Init<'_>, path: &CStr, private: bool) -> Done
     Ok(())
 }
 
+/// Makes a device node, or binds the host's own where that is not allowed: nobody may make one who is root in a user
+/// namespace only, as below a rootless engine.
+pub(crate) fn device(
+    init: &Init<'_>,
+    slot: Slot,
+    path: &CStr,
+    mode: u32,
+    device: u64,
+    owner: (u32, u32),
+) -> Result<()> {
+    match target::device(init.slot(slot), path, mode, device, owner) {
+        Err(Errno::EPERM) if owner == (0, 0) => {}
+        other => return other,
+    }
+    let below = path.to_bytes();
+    let whole = if slot == Slot::DEV { [b"/dev/", below].concat() } else { below.to_vec() };
+    let whole = CString::new(whole).map_err(|_| Errno::EINVAL)?;
+    let node = open_host(&whole, false)?;
+    let is = fd::stat(&node)?;
+    // Of that name it may be any other, and what is asked of it cannot be given to it.
+    if is.st_mode != mode || is.st_rdev != device {
+        return Err(Errno::EPERM);
+    }
+    attach(init, &node, &whole, Attributes::default())
+}
+
 /// Attaches a detached mount where the plan says, on a directory or a file as it is one itself.
 fn attach(init: &Init<'_>, tree: &OwnedFd, target: &CStr, attributes: Attributes) -> Result<()> {
     let root = init.slot(Slot::ROOT);

@@ -194,7 +194,7 @@ impl<'a> Init<'a> {
                 self.fill(slot, dir);
             }
             Step::Device { slot, path, mode, device, uid, gid } => {
-                target::device(self.slot(slot), plan.text(path), mode, device, (uid, gid))?;
+                mount::device(self, slot, plan.text(path), mode, device, (uid, gid))?;
             }
             Step::Symlink { slot, name, target } => {
                 match fd::symlinkat(plan.text(target), self.slot(slot), plan.text(name)) {
