@@ -69,7 +69,11 @@ impl Candidate {
             }
             return words;
         }
-        words.extend(["--root".to_owned(), format!("{DIR}/state-{}", self.name), verb.to_owned()]);
+        words.extend(["--root".to_owned(), format!("{DIR}/state-{}", self.name)]);
+        if let Some((_, to)) = self.name.split_once("wharf-") {
+            words.extend(["--backend".to_owned(), to.to_owned()]);
+        }
+        words.push(verb.to_owned());
         match verb {
             "run" => words.extend(["--bundle".to_owned(), text(&container.bundle), id]),
             "create" => words.extend([
@@ -94,8 +98,14 @@ pub(crate) fn find(only: Option<&[String]>, tools: &Path, wharf: &Path) -> Vec<C
         ("runc", search("runc")),
         ("floor", Some(tools.join("floor"))),
         ("wharf", Some(wharf.to_owned())),
+        // wharf with the other one as its backend: what a delegated container costs beside the other one alone.
+        ("wharf-crun", search("crun").map(|_| wharf.to_owned())),
+        ("wharf-runc", search("runc").map(|_| wharf.to_owned())),
     ];
-    let wanted = |name: &str| only.is_none_or(|names| names.iter().any(|wanted| wanted == name));
+    let wanted = |name: &str| match only {
+        Some(names) => names.iter().any(|wanted| wanted == name),
+        None => !name.starts_with("wharf-"),
+    };
     let mut found = Vec::new();
     for (name, place) in places.into_iter().filter(|(name, _)| wanted(name)) {
         match place.filter(|file| file.is_file()) {

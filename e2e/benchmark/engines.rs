@@ -26,7 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Podman and containerd in interleaved rounds of all candidates but the floor. None where no engine is installed.
 pub(crate) fn measure(stage: &Stage, candidates: &[Candidate], rounds: usize) -> Result<Option<Results>> {
-    let candidates: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.name != "floor").collect();
+    let candidates: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| candidate.name != "floor" && !candidate.name.starts_with("wharf-"))
+        .collect();
     if candidates.is_empty() {
         return Ok(None);
     }

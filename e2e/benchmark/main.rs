@@ -23,7 +23,7 @@ const USAGE: &str = "usage: e2e/bench [--quick] [--write] [--rounds N] [--only N
   --quick     few rounds, 20 instead of 200 containers alive: about a minute
   --write     put the tables into docs/performance.md, between its markers
   --rounds N  rounds of timing for each configuration (60; quick: 8)
-  --only …    only these of: crun runc floor wharf
+  --only …    only these of: crun runc floor wharf, and wharf-crun wharf-runc: wharf with those as its backend
   --instructions  count user instructions too, by stepping: slow, and given up after five million
 ";
 
