@@ -4,6 +4,7 @@ use super::explained;
 use crate::launch::birth;
 use crate::listener::{self, Agent, Loading};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 use wharf_core::{Error, Exec, Joined, Kind, Record, Remark, Result, Status};
 use wharf_foreground::{HostTerminal, Relay};
 use wharf_plan::{Note, Plan};
@@ -148,10 +149,23 @@ impl Member {
         }
         let ended = process::wait(self.pid, 0).ok().flatten().map(|(_, ended)| ended);
         self.reap_elder();
-        // An elder that is killed before it tells of its child leaves one that nobody knows, and a pid namespace does not
-        // end while one of its processes is not waited for. Our end of the socket is gone, and it ends with that.
-        while let Ok(Some(_)) = process::wait(-1, 0) {}
+        reap_unknown();
         ended
+    }
+}
+
+/// An elder that is killed before it tells of its child leaves one that nobody knows, and a pid namespace does not end
+/// while one of its processes is not waited for. Our end of the socket is gone, and it ends with that. Children that this
+/// process had before it became wharf may live for long: for them nobody waits.
+fn reap_unknown() {
+    let begun = Instant::now();
+    while let Ok(found) = process::wait(-1, libc::WNOHANG) {
+        if found.is_none() {
+            if begun.elapsed() > Duration::from_millis(GRACE as u64) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
