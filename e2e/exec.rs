@@ -5,6 +5,19 @@ use std::fs;
 
 pub(crate) fn trials() -> Feature {
     Feature::new("exec")
+        .trial("a failure does not wait for children that the process had before it was wharf", |host| {
+            let container = host.start(&host.bundle()?.payload(&["sleep"]))?;
+            let mut command = std::process::Command::new("/bin/sh");
+            command.args(["-c", "sleep 61.7331 >/dev/null 2>&1 & exec \"$@\"", "sh"]).arg(host.runtime.program());
+            command.arg("--root").arg(host.root()).args(["exec", container.id(), "/bin/missing"]);
+            let begun = std::time::Instant::now();
+            let said = host.runtime.spawn_command(command)?.finish()?;
+            let took = begun.elapsed();
+            std::process::Command::new("pkill").args(["-f", "^sleep 61[.]7331$"]).status()?;
+            ensure!(said.code() == Some(255), "{said}");
+            ensure!(took.as_secs() < 50, "it took {took:?}");
+            container.delete_force()
+        })
         .trial("the process is in the container's namespaces, cgroup, root and directory", same_place)
         .trial("the process has the user, limits and rights of the container's own", same_process)
         .trial("flags change user, groups, directory, environment and rights", flags)
