@@ -68,7 +68,12 @@ impl Draft for Delegated<'_> {
         record.private = self.memory.value();
     }
 
-    fn create(self: Box<Self>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
+    fn create(
+        self: Box<Self>,
+        dir: BorrowedFd<'_>,
+        record: &Record,
+        _tell: &dyn Fn(CgroupPaths) -> Result<()>,
+    ) -> Result<Created> {
         let root = state_root(dir)?;
         let doing = format!("create container {} with {}", self.job.id, self.delegate.name);
         wharf_sys::fd::mkdirat(dir, c"delegate", 0o700)

@@ -323,7 +323,7 @@ fn a_create_that_must_return_knows_the_payload_and_takes_it_away_unless_released
         let draft = place.delegate.draft(job).unwrap();
         draft.describe(&mut place.record);
         assert_eq!(place.record.rootfs, "/b/rootfs");
-        let created = draft.create(place.dir.as_fd(), &place.record).unwrap();
+        let created = draft.create(place.dir.as_fd(), &place.record, &|_| Ok(())).unwrap();
         assert_eq!(place.state().unwrap(), (Status::Created, created.engine_pid));
         assert_eq!(memory::identify(created.engine_pid).unwrap(), Some(created.init));
         if released {
@@ -343,7 +343,7 @@ fn a_failed_create_says_the_cause_from_the_program_s_log_and_leaves_nothing() {
     let (id, bundle) = (ContainerId::new("c").unwrap(), bundle());
     let draft = place.delegate.draft(Job { then_start: true, ..Job::new(&id, &bundle) }).unwrap();
     draft.describe(&mut place.record);
-    let Err(error) = draft.create(place.dir.as_fd(), &place.record) else { panic!("it was created") };
+    let Err(error) = draft.create(place.dir.as_fd(), &place.record, &|_| Ok(())) else { panic!("it was created") };
     assert_eq!(error.to_string(), "create container c with other: no such user");
     assert_eq!(fs::read_dir(&place.path).unwrap().count(), 0);
 }

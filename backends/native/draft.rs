@@ -9,6 +9,7 @@ use wharf_cgroup::{Layout, Version, Wanted};
 use wharf_core::{CgroupPaths, Created, Draft, Error, Job, Kind, Record, Remark, Result, Terminal, annotations};
 use wharf_foreground::HostTerminal;
 use wharf_plan::{CgroupMount, Container, Facts, Listen, Note, Rlimit};
+use wharf_sys::lot::served;
 use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
 /// A job of which everything is decided.
@@ -44,7 +45,7 @@ impl<'a> Judged<'a> {
         let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
         let spec = &job.bundle.spec;
         let proc = open_proc()?;
-        let uid = credentials::effective_uid();
+        let (uid, gid) = wharf_sys::dir::effective_ids();
         let linux = spec.linux().as_ref();
         let cgroups_path = match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
             Some(path) => Some(
@@ -56,15 +57,15 @@ impl<'a> Judged<'a> {
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let mut cgroup = if job.systemd_cgroup {
             let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
-            Wanted::in_scope(Layout::detect()?, cgroups_path, job.id, resources, annotations)?
+            Wanted::in_scope(Layout::detect(cgroups_path)?, cgroups_path, job.id, resources, annotations)?
         } else {
-            Wanted::new(Layout::detect()?, cgroups_path, job.id, resources, uid != 0)?
+            Wanted::new(Layout::detect(cgroups_path)?, cgroups_path, job.id, resources, uid != 0)?
         };
         if uid != 0 {
             let rules = resources.and_then(|resources| resources.devices().as_ref());
             cgroup.leave_out_device_rules(rules.is_some_and(|rules| !rules.is_empty()));
         }
-        let mut facts = facts(&job, &proc, &cgroup, uid)?;
+        let mut facts = facts(&job, &proc, &cgroup, (uid, gid))?;
         facts.listen = listen;
         let container = wharf_plan::container(spec, &facts)?;
         let process = spec.process().as_ref();
@@ -113,7 +114,7 @@ pub(crate) fn preserved(asked: u32, listen: Option<&Listen>) -> Result<u32> {
     }
 }
 
-fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Facts> {
+fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, (uid, gid): (u32, u32)) -> Result<Facts> {
     let spec = &job.bundle.spec;
     let text = |path: std::path::PathBuf| {
         path.into_os_string()
@@ -148,13 +149,15 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, uid: u32) -> Result<Fact
         bundle: text(job.bundle.dir.clone())?,
         rootfs,
         uid,
-        gid: credentials::effective_gid(),
+        gid,
         permitted: if uid == 0 { permitted } else { u64::MAX },
         inheritable,
         last_capability: last_capability(proc)?,
         freebsd: job.bundle.has_section("freebsd"),
         selinux: labelled && wharf_sys::lsm::has_selinux(),
         apparmor: spec.process().as_ref().is_some_and(confined),
+        all_root: wharf_sys::dir::is_all_root(),
+        then_start: job.then_start,
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
         systemd_cgroup: job.systemd_cgroup,
@@ -182,12 +185,16 @@ fn rootfs(proc: &Procfs, path: &Path) -> Result<String> {
     let wrong = |why: &str| Error::invalid(doing()).because(why).at("root/path");
     let failed = |errno: Errno| Error::system(doing(), errno as i32).at("root/path");
     let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| wrong("it holds a NUL byte"))?;
-    let dir = fd::openat(CWD, &text, libc::O_PATH | libc::O_NOFOLLOW, 0).map_err(failed)?;
-    match fd::stat(&dir).map_err(failed)?.st_mode & libc::S_IFMT {
-        libc::S_IFDIR => {}
-        libc::S_IFLNK => return Err(wrong("it is a symbolic link")),
-        _ => return Err(wrong("it is not a directory")),
-    }
+    let dir = match fd::openat(CWD, &text, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY, 0) {
+        Err(Errno::ENOTDIR) => {
+            let stat = fd::statat(CWD, &text, libc::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+            return Err(wrong(match stat.st_mode & libc::S_IFMT {
+                libc::S_IFLNK => "it is a symbolic link",
+                _ => "it is not a directory",
+            }));
+        }
+        other => served(other.map_err(failed)?),
+    };
     let mut buffer = [0; libc::PATH_MAX as usize];
     let link = CString::new(format!("self/fd/{}", dir.as_raw_fd())).unwrap_or_default();
     let length = fd::readlinkat(proc, &link, &mut buffer).map_err(failed)?;
@@ -195,6 +202,11 @@ fn rootfs(proc: &Procfs, path: &Path) -> Result<String> {
 }
 
 fn last_capability(proc: &Procfs) -> Result<u32> {
+    /// CAP_CHECKPOINT_RESTORE: the last one since kernel 5.9.
+    const NEWEST: u32 = 40;
+    if credentials::is_known(NEWEST) && !credentials::is_known(NEWEST + 1) {
+        return Ok(NEWEST);
+    }
     let text = proc
         .read(c"sys/kernel/cap_last_cap")
         .map_err(|errno| Error::system("read /proc/sys/kernel/cap_last_cap", errno as i32))?;
@@ -223,7 +235,12 @@ impl Draft for Judged<'_> {
         }
     }
 
-    fn create(self: Box<Self>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
-        launch::create(*self, dir, record)
+    fn create(
+        self: Box<Self>,
+        dir: BorrowedFd<'_>,
+        record: &Record,
+        tell: &dyn Fn(CgroupPaths) -> Result<()>,
+    ) -> Result<Created> {
+        launch::create(*self, dir, record, tell)
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use wharf_core::{Error, Record, Result};
 use wharf_sys::mount::{self, AT_EMPTY_PATH, OPEN_TREE_CLONE, attr};
-use wharf_sys::{Errno, credentials, fd, libc, process, signal, socket};
+use wharf_sys::{Errno, fd, libc, process, signal, socket};
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
 /// The directory in the state directory that the payload sees as [`wharf_plan::NOTIFY_DIRECTORY`].
@@ -70,7 +70,7 @@ pub(crate) fn directory(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
         // Whatever our umask is, the payload's user must reach the socket.
         fd::fchmod(&directory, 0o755)?;
         // An ordinary user may not copy a mount here; its init may, in its own namespace, where the directory is its own.
-        if credentials::effective_uid() != 0 {
+        if wharf_sys::dir::effective_uid() != 0 {
             return Ok(directory);
         }
         let tree = mount::open_tree(&directory, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH)?;

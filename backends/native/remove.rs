@@ -20,6 +20,7 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
             };
             failures.extend(ended.err());
             failures.extend(cgroup.remove().err());
+            cgroup.leave();
         }
         Err(error) => failures.push(error),
     }
@@ -63,6 +64,9 @@ pub(crate) fn together(mut failures: Vec<Error>) -> Result<()> {
 /// Ends every process of the container.
 pub(crate) fn end(init: &Process, cgroup: &Handle, dir: BorrowedFd<'_>) -> Result<()> {
     let pidfd = identity::alive(dir, init)?;
+    if pidfd.is_none() && cgroup.vacate() {
+        return Ok(());
+    }
     if let Some(pidfd) = &pidfd {
         match process::signal(pidfd, libc::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_core::{ContainerId, Error, Kind, Record, Result, Status, Verb, Warnings, allowed};
 use wharf_foreground::Relay;
 use wharf_steps::Failure;
+use wharf_sys::lot::served;
 use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
 
 /// Name of the socket in the state directory.
@@ -115,7 +116,10 @@ fn start_here(Attached { socket, container, terminal }: Attached, record: &Recor
     }
     match answer(&socket, agent, record)? {
         Some(failure) => Err(container.plan.explain(&failure)),
-        None => Ok(relay),
+        None => {
+            served(socket);
+            Ok(relay)
+        }
     }
 }
 

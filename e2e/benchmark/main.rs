@@ -24,7 +24,7 @@ const USAGE: &str = "usage: e2e/bench [--quick] [--write] [--rounds N] [--only N
   --write     put the tables into docs/performance.md, between its markers
   --rounds N  rounds of timing for each configuration (60; quick: 8)
   --only …    only these of: crun runc floor wharf, and wharf-crun wharf-runc: wharf with those as its backend
-  --instructions  count user instructions too, by stepping: slow, and given up after five million
+  --instructions  count user instructions too, by stepping: slow, and given up after twenty million
 ";
 
 /// At most: an engine takes much longer than a runtime.

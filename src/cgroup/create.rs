@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use wharf_core::{CgroupPaths, Error, Kind, Result, Warnings};
 use wharf_sys::Errno;
 use wharf_sys::cgroup_fs::{Dir, read_piece};
-use wharf_sys::credentials::effective_uid;
+use wharf_sys::dir::effective_uid;
 
 /// A cgroup that exists, with its limits, in every hierarchy.
 #[derive(Debug)]
@@ -31,7 +31,8 @@ pub struct Cgroup<'a> {
 }
 
 impl Wanted {
-    /// What [`Cgroup::create`] is about to make, for a record that is written first.
+    /// What [`Cgroup::create`] is about to make, for a record that is written first: as long as it tells of nothing else,
+    /// one level a hierarchy.
     ///
     /// Refuses a cgroup that holds processes already: whoever finds such a record after a crash would take them for the
     /// container's, and kill them.
@@ -54,16 +55,23 @@ impl Wanted {
         } else if exists(main, &self.paths[main])? {
             self.check_unused(&base, main)?;
         }
-        let mut made = vec![1; self.paths.len()];
+        base.leave();
+        Ok(self.record(&vec![1; self.paths.len()]))
+    }
+
+    /// How many levels are missing in each hierarchy, at least one.
+    fn missing(&self, base: &Dir) -> Result<Vec<u32>> {
+        let mut missing = vec![1; self.paths.len()];
         for (index, path) in self.paths.iter().enumerate() {
             for level in levels(path).rev().skip(1) {
-                if exists(index, level)? {
+                let found = base.exists(&self.layout.below_base(index, level, ""));
+                if found.map_err(|errno| system("look for", &self.layout, index, level, errno))? {
                     break;
                 }
-                made[index] += 1;
+                missing[index] += 1;
             }
         }
-        Ok(self.record(&made))
+        Ok(missing)
     }
 
     /// An ordinary user, who asked nothing of this hierarchy.
@@ -116,7 +124,9 @@ impl<'a> Cgroup<'a> {
     /// Makes the levels that are missing, enables controllers on the way down (v2), and writes every limit and device
     /// rule. A leaf that exists already is used if no process is in it, as runc does. A failure removes what was made.
     /// One that systemd makes is there with [`Cgroup::take`] only.
-    pub fn create(wanted: &'a Wanted) -> Result<Cgroup<'a>> {
+    ///
+    /// Where more is missing than the container's own level, `tell` hears of it before that is made.
+    pub fn create(wanted: &'a Wanted, tell: &dyn Fn(CgroupPaths) -> Result<()>) -> Result<Cgroup<'a>> {
         let count = wanted.paths.len();
         let later = count == 0 || wanted.unit.is_some();
         let base = if later { None } else { Some(open_base(&wanted.layout)?) };
@@ -126,7 +136,7 @@ impl<'a> Cgroup<'a> {
         if wanted.unit.is_some() {
             return Ok(cgroup);
         }
-        match cgroup.fill() {
+        match cgroup.fill(tell) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 cgroup.undo();
@@ -135,10 +145,16 @@ impl<'a> Cgroup<'a> {
         }
     }
 
-    fn fill(&mut self) -> Result<()> {
+    fn fill(&mut self, tell: &dyn Fn(CgroupPaths) -> Result<()>) -> Result<()> {
         let layout = &self.wanted.layout;
+        let mut told = false;
         for index in 0..self.wanted.paths.len() {
-            self.make(index)?;
+            if !self.make_leaf(index)? {
+                if !std::mem::replace(&mut told, true) {
+                    tell(self.wanted.record(&self.wanted.missing(self.base())?))?;
+                }
+                self.make_levels(index)?;
+            }
             let hierarchy = &layout.hierarchies[index];
             if self.left_out[index] {
                 continue;
@@ -148,7 +164,7 @@ impl<'a> Cgroup<'a> {
                 if self.wanted.program.is_some() || layout.version() == Version::V2 {
                     self.open_leaf(index)?;
                 }
-            } else if hierarchy.controllers.iter().any(|controller| controller == "cpuset") {
+            } else if hierarchy.has("cpuset") && (self.made[index] > 1 || self.wanted.asks(index)) {
                 self.inherit_cpuset(index)?;
             }
         }
@@ -211,25 +227,29 @@ impl<'a> Cgroup<'a> {
         system(doing, &self.wanted.layout, index, &self.wanted.paths[index], errno)
     }
 
-    fn make(&mut self, index: usize) -> Result<()> {
-        let layout = &self.wanted.layout;
+    /// False where levels above it are missing.
+    fn make_leaf(&mut self, index: usize) -> Result<bool> {
         match self.base().mkdir(&self.at(index, "")) {
             Ok(()) => self.made[index] = 1,
             // What is there already may be another user's.
             Err(Errno::EEXIST | Errno::EACCES | Errno::EPERM | Errno::EROFS) if self.wanted.may_leave_out(index) => {
                 self.left_out[index] = true;
             }
-            Err(Errno::EEXIST) => return self.wanted.check_unused(self.base(), index),
-            Err(Errno::ENOENT) => {
-                for level in levels(&self.wanted.paths[index]) {
-                    match self.base().mkdir(&layout.below_base(index, level, "")) {
-                        Ok(()) => self.made[index] += 1,
-                        Err(Errno::EEXIST) => self.made[index] = 0,
-                        Err(errno) => return Err(self.denied(system("make", layout, index, level, errno), index)),
-                    }
-                }
-            }
+            Err(Errno::EEXIST) => self.wanted.check_unused(self.base(), index)?,
+            Err(Errno::ENOENT) => return Ok(false),
             Err(errno) => return Err(self.denied(self.failed("make", index, errno), index)),
+        }
+        Ok(true)
+    }
+
+    fn make_levels(&mut self, index: usize) -> Result<()> {
+        let layout = &self.wanted.layout;
+        for level in levels(&self.wanted.paths[index]) {
+            match self.base().mkdir(&layout.below_base(index, level, "")) {
+                Ok(()) => self.made[index] += 1,
+                Err(Errno::EEXIST) => self.made[index] = 0,
+                Err(errno) => return Err(self.denied(system("make", layout, index, level, errno), index)),
+            }
         }
         Ok(())
     }
@@ -247,7 +267,8 @@ impl<'a> Cgroup<'a> {
         )
     }
 
-    /// A new v1 cpuset is empty and takes no process: every level gets what the nearest level above has.
+    /// A new v1 cpuset is empty and takes no process, but where the kernel was told to fill it
+    /// (`cgroup.clone_children`): every level gets what the nearest level above has.
     fn inherit_cpuset(&self, index: usize) -> Result<()> {
         let layout = &self.wanted.layout;
         let all: Vec<&str> = std::iter::once("/").chain(levels(&self.wanted.paths[index])).collect();
@@ -292,7 +313,16 @@ impl<'a> Cgroup<'a> {
     pub fn place(&self, pid: i32) -> Result<()> {
         let pid = pid.to_string();
         for index in (0..self.wanted.paths.len()).filter(|index| !self.left_out[*index]) {
-            match self.base().write(&self.at(index, "cgroup.procs"), &pid) {
+            let write = || self.base().write(&self.at(index, "cgroup.procs"), &pid);
+            let written = match write() {
+                // An empty cpuset.
+                Err(Errno::ENOSPC) if self.wanted.layout.hierarchies[index].has("cpuset") => {
+                    self.inherit_cpuset(index)?;
+                    write()
+                }
+                other => other,
+            };
+            match written {
                 Err(Errno::EACCES | Errno::EPERM) if self.wanted.may_leave_out(index) => {}
                 Err(errno) => return Err(self.failed(&format!("put process {pid} into"), index, errno)),
                 Ok(()) => {}
@@ -321,6 +351,11 @@ impl<'a> Cgroup<'a> {
     pub fn left_out(&self) -> Vec<String> {
         let hierarchies = self.wanted.layout.hierarchies.iter();
         hierarchies.zip(&self.left_out).filter(|(_, out)| **out).map(|(hierarchy, _)| hierarchy.label()).collect()
+    }
+
+    /// Nothing more is done with it.
+    pub fn leave(self) {
+        self.base.into_iter().chain(self.leaf).for_each(Dir::leave);
     }
 
     /// Removes the levels that were made here; for a failure before any process is in.

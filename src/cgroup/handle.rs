@@ -2,6 +2,7 @@
 
 use crate::layout::Layout;
 use crate::systemd;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use wharf_core::{CgroupPaths, Error, Kind, Result, UnitRecord};
 use wharf_sys::Errno;
@@ -35,6 +36,8 @@ pub struct Handle {
     main: Option<(usize, String)>,
     /// Of systemd, which it is.
     pub(crate) unit: Option<UnitRecord>,
+    /// The container's own cgroup there is removed.
+    vacated: Cell<bool>,
 }
 
 /// The error of a call on a cgroup.
@@ -115,7 +118,14 @@ impl Handle {
             }
         }
         if paths.payload.is_empty() || layout.hierarchies.is_empty() {
-            return Ok(Handle { layout, base: None, places: Vec::new(), main: None, unit: None });
+            return Ok(Handle {
+                layout,
+                base: None,
+                places: Vec::new(),
+                main: None,
+                unit: None,
+                vacated: Cell::new(false),
+            });
         }
         let base = Dir::open(&layout.base);
         let base = base.map_err(|errno| Error::system(format!("open {}", layout.base), errno as i32))?;
@@ -130,7 +140,12 @@ impl Handle {
             .collect();
         let freezer = layout.freezer().filter(|_| !paths.freezer.is_empty());
         let main = freezer.map(|hierarchy| (hierarchy, paths.freezer.clone()));
-        Ok(Handle { layout, base: Some(base), places, main, unit: paths.unit.clone() })
+        Ok(Handle { layout, base: Some(base), places, main, unit: paths.unit.clone(), vacated: Cell::new(false) })
+    }
+
+    /// Nothing more is done with it.
+    pub fn leave(self) {
+        self.base.into_iter().for_each(Dir::leave);
     }
 
     /// None where the container has no cgroup.
@@ -301,6 +316,21 @@ impl Handle {
         result
     }
 
+    /// Removes the cgroup that lists the processes if there are none, nor other cgroups in it: then nobody is left, and
+    /// nobody will be.
+    pub fn vacate(&self) -> bool {
+        // systemd's is systemd's to remove.
+        if self.unit.is_some() {
+            return false;
+        }
+        let own = self.main().and_then(|(base, hierarchy, path)| {
+            let made = self.places.iter().any(|place| place.hierarchy == hierarchy && place.made > 0);
+            made.then(|| base.rmdir(&self.layout.below_base(hierarchy, path, "")))
+        });
+        self.vacated.set(matches!(own, Some(Ok(()) | Err(Errno::ENOENT))));
+        self.vacated.get()
+    }
+
     /// Removes the cgroup, what the payload made below it, and the levels above it that were made by us and are empty.
     /// Goes on after a failure and tells all of them.
     pub fn remove(&self) -> Result<()> {
@@ -319,7 +349,10 @@ impl Handle {
             if *made == 0 {
                 continue;
             }
-            if let Err(errno) = remove_tree(base, &self.layout.below_base(*hierarchy, path, ""), &mut patience) {
+            let vacated = self.vacated.get() && self.main.as_ref().is_some_and(|(main, _)| main == hierarchy);
+            let tree = self.layout.below_base(*hierarchy, path, "");
+            let removed = if vacated { Ok(()) } else { remove_tree(base, &tree, &mut patience) };
+            if let Err(errno) = removed {
                 failures.push(system("remove", &self.layout, *hierarchy, path, errno));
                 continue;
             }

@@ -1,5 +1,6 @@
 //! Which cgroup hierarchies exist, where they are mounted, and where in them we are.
 
+use std::sync::OnceLock;
 use wharf_core::{Error, Result};
 use wharf_sys::cgroup_fs::{self, read_piece, read_pieces};
 
@@ -43,9 +44,13 @@ impl Hierarchy {
         if self.v2 { "cgroup.freeze" } else { "freezer.state" }
     }
 
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|own| own == controller)
+    }
+
     /// Whether processes can be frozen there.
     pub(crate) fn freezes(&self) -> bool {
-        self.v2 || self.controllers.iter().any(|controller| controller == "freezer")
+        self.v2 || self.has("freezer")
     }
 }
 
@@ -61,10 +66,14 @@ pub struct Layout {
 const USUAL: &str = "/sys/fs/cgroup";
 
 impl Layout {
-    /// Reads the caller's mounts and cgroups. Where v2 alone is mounted in the usual place, the mount table, which may be
-    /// long, is not read.
-    pub fn detect() -> Result<Layout> {
-        let mut layout = Self::mounted()?.placed(&read("/proc/self/cgroup", read_piece)?);
+    /// Reads the caller's mounts, and its cgroups unless an absolute path is asked for. Where v2 alone is mounted in the
+    /// usual place, the mount table, which may be long, is not read.
+    pub fn detect(cgroups_path: Option<&str>) -> Result<Layout> {
+        let own = match cgroups_path.is_some_and(|path| path.starts_with('/')) {
+            true => String::new(),
+            false => read("/proc/self/cgroup", read_piece)?,
+        };
+        let mut layout = Self::mounted()?.placed(&own);
         if let Some(unified) = layout.hierarchies.iter_mut().find(|hierarchy| hierarchy.v2) {
             let text = read(&format!("{}/cgroup.controllers", unified.mount_point), read_piece)?;
             unified.controllers = text.split_ascii_whitespace().map(str::to_owned).collect();
@@ -73,8 +82,17 @@ impl Layout {
     }
 
     /// As [`Layout::detect`], without the caller's own cgroups and v2's controllers: enough to find cgroups again by
-    /// their recorded paths.
+    /// their recorded paths. The mounts are read once a process.
     pub fn mounted() -> Result<Layout> {
+        static KNOWN: OnceLock<Layout> = OnceLock::new();
+        if let Some(known) = KNOWN.get() {
+            return Ok(known.clone());
+        }
+        let layout = Self::read_mounts()?;
+        Ok(KNOWN.get_or_init(|| layout).clone())
+    }
+
+    fn read_mounts() -> Result<Layout> {
         if cgroup_fs::is_v2(USUAL) != Ok(true) {
             return Ok(Self::parse(&read("/proc/self/mountinfo", read_pieces)?));
         }
@@ -156,7 +174,7 @@ impl Layout {
 
     /// Which hierarchy has a controller, by its name there.
     pub fn find(&self, controller: &str) -> Option<usize> {
-        self.hierarchies.iter().position(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
+        self.hierarchies.iter().position(|hierarchy| hierarchy.has(controller))
     }
 
     /// The v2 hierarchy.
@@ -287,7 +305,7 @@ mod tests {
 
     #[test]
     fn this_host_has_what_the_kernel_says() {
-        let layout = Layout::detect().unwrap();
+        let layout = Layout::detect(None).unwrap();
         for line in std::fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
             let label = line.split(':').nth(1).unwrap();
             if let Some(found) = layout.hierarchies.iter().find(|hierarchy| hierarchy.label() == label) {

@@ -62,7 +62,7 @@ impl Wanted {
 impl OomWatch {
     /// None where the container's memory is not counted.
     pub fn open(paths: &CgroupPaths) -> Result<Option<OomWatch>> {
-        let layout = Layout::detect()?;
+        let layout = Layout::detect(None)?;
         let handle = Handle::open(layout.clone(), paths)?;
         let (Some(base), Some(index)) = (handle.base(), layout.find("memory")) else { return Ok(None) };
         let path = &handle.paths()[index];

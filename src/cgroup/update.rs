@@ -25,7 +25,7 @@ const NO_LIMIT: i64 = 1 << 60;
 impl Update {
     /// Finds the cgroup of a record. What `resources` does not speak of stays as it is.
     pub fn new(paths: &CgroupPaths, resources: LinuxResources) -> Result<Update> {
-        let layout = Layout::detect()?;
+        let layout = Layout::detect(None)?;
         let handle = Handle::open(layout.clone(), paths)?;
         if handle.base().is_none() {
             return Err(Error::unsupported("change the limits of the container")

@@ -193,8 +193,13 @@ pub trait Draft {
     fn describe(&self, record: &mut Record);
 
     /// Makes the container. A failure leaves nothing behind. A backend that hands over to another program by exec does
-    /// not return.
-    fn create(self: Box<Self>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created>;
+    /// not return. What comes to be elsewhere than `record` says is told to `tell` before it is made.
+    fn create(
+        self: Box<Self>,
+        dir: BorrowedFd<'_>,
+        record: &Record,
+        tell: &dyn Fn(CgroupPaths) -> Result<()>,
+    ) -> Result<Created>;
 }
 
 /// A container whose payload waits to be started.

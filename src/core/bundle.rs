@@ -4,10 +4,9 @@ use crate::{Error, Kind, Result};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use wharf_sys::lot::served;
+use wharf_sys::{Errno, Fd, fd, libc};
 
 /// A bundle whose config.json has the right form; whether it makes sense is for the backend's plan to say.
 #[derive(Debug)]
@@ -22,13 +21,12 @@ pub struct Bundle {
 impl Bundle {
     /// Reads `dir`/config.json (runtime-spec, bundle.md). A syntax or type error is reported alone, with its place.
     pub fn open(dir: &Path) -> Result<Self> {
-        let failed = |error: std::io::Error, what: String| match error.raw_os_error() {
-            Some(errno) => Error::system(what, errno),
-            None => Error::new(Kind::System, what).because(error),
-        };
-        let dir = dir.canonicalize().map_err(|error| failed(error, format!("open bundle {}", dir.display())))?;
+        let failed = |errno: Errno| Error::system(format!("open bundle {}", dir.display()), errno as i32);
+        let (opened, dir) = wharf_sys::dir::locate(dir).map_err(failed)?;
         let config = dir.join("config.json");
-        let raw = read(&config).map_err(|error| failed(error, format!("read {}", config.display())))?;
+        let doing = || format!("read {}", config.display());
+        let raw = read(opened).map_err(|errno| Error::system(doing(), errno as i32))?;
+        let raw = raw.ok_or_else(|| Error::new(Kind::System, doing()).because("is not a regular file"))?;
         let spec = parse(&raw, &config)?;
         Ok(Bundle { dir, spec, raw })
     }
@@ -50,17 +48,16 @@ impl Bundle {
     }
 }
 
-/// A FIFO must not keep us waiting for ever, so the file is opened without that and then looked at.
-fn read(config: &Path) -> std::io::Result<Vec<u8>> {
-    const O_NONBLOCK: i32 = 0o4000;
-    let mut file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(config)?;
-    let about = file.metadata()?;
-    if !about.is_file() && !about.is_dir() {
-        return Err(std::io::Error::other("is not a regular file"));
+/// A FIFO must not keep us waiting for ever, so the file is opened without that and then looked at: none for one that
+/// cannot be read to an end.
+fn read(dir: Fd) -> Result<Option<Vec<u8>>, Errno> {
+    let file = served(fd::openat(dir, c"config.json", libc::O_RDONLY | libc::O_NONBLOCK, 0)?);
+    let about = fd::stat(file)?;
+    match about.st_mode & libc::S_IFMT {
+        // Reading a directory says what is wrong.
+        libc::S_IFREG | libc::S_IFDIR => fd::read_sized(file, about.st_size as usize).map(Some),
+        _ => Ok(None),
     }
-    let mut raw = Vec::with_capacity(about.len() as usize + 1);
-    file.read_to_end(&mut raw)?;
-    Ok(raw)
 }
 
 /// Reads limits apart from a bundle, as `update` gets them; `name` says where they come from.
@@ -104,7 +101,8 @@ fn respelled(raw: &[u8]) -> Option<Spec> {
             *flag = (*theirs).into();
         }
     }
-    serde_json::from_value(config).ok()
+    // By its text: types that read values too would be in the program twice.
+    serde_json::from_str(&config.to_string()).ok()
 }
 
 /// Parses again, slowly, to learn which property was wrong.

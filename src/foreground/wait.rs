@@ -2,7 +2,7 @@
 
 use crate::Relay;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use wharf_sys::{Errno, Result, libc, process, signal};
+use wharf_sys::{Errno, Result, libc, lot, process, signal};
 
 /// Something else that is attended to meanwhile.
 pub trait Beside {
@@ -18,10 +18,12 @@ pub trait Beside {
 /// Waits for the child `pid`: its exit code, or 128 + n for signal n. All signals must have been blocked before it was
 /// born, so that none is lost. Orphans that are left to us are collected too.
 pub fn wait(pid: i32, relay: Option<Relay>, beside: Option<&dyn Beside>) -> Result<i32> {
+    lot::close_served();
     let pidfd = process::pidfd(pid)?;
     if relay.is_none() && beside.is_none() {
         loop {
             if let Some(code) = reap(pid)? {
+                lot::served(pidfd);
                 return Ok(code);
             }
             pass_on(signal::next()?, &pidfd)?;

@@ -5,8 +5,9 @@ use crate::{mount, target, terminal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use wharf_steps::facts::{FILTER_FLAG_NEW_LISTENER, hook_end, listener_page};
-use wharf_steps::{BORN, Failure, LISTENING, List, Slot, Step, View};
+use wharf_steps::{BORN, Failure, LISTENING, List, Phase, Slot, Step, View};
 use wharf_sys::fd::{self, resolve};
+use wharf_sys::lot::Lot;
 use wharf_sys::lsm::{self, Attribute, Module};
 use wharf_sys::namespace::Side;
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
@@ -34,6 +35,10 @@ pub(crate) type Done = Result<(), Failed>;
 pub(crate) struct Init<'a> {
     pub(crate) plan: View<'a>,
     slots: [i32; Slot::COUNT],
+    /// What steps have opened for themselves alone.
+    pub(crate) lot: Lot,
+    /// Where it works.
+    in_proc: bool,
     /// Who is told of a failure.
     listener: Fd,
     pub(crate) payload: Payload<'a>,
@@ -52,26 +57,27 @@ pub(crate) fn main(arguments: &[&CStr]) -> ! {
     }
     let Some(wire) = read_plan(Fd(number)) else { exit_now(2) };
     let Some(plan) = View::read(&wire) else { exit_now(2) };
-    fd::close(Fd(number));
     let slots = plan.slots();
+    let lot = Lot::new();
+    lot.put_number(Fd(number));
     let listener = Fd(slots[Slot::PARENT.0 as usize]);
     let (payload, masks) = (Payload::default(), mount::Masks::default());
-    let mut init = Init { plan, slots, listener, payload, masks, terminal: None };
+    let mut init = Init { plan, slots, lot, in_proc: false, listener, payload, masks, terminal: None };
     init.run()
 }
 
+/// It lies in memory, so a short read is its end.
 fn read_plan(plan: Fd) -> Option<Vec<u8>> {
-    let size = fd::stat(plan).ok()?.st_size as usize;
-    let mut wire = vec![0; size];
-    fd::seek_start(plan).ok()?;
+    let mut wire = vec![0; 32 * 1024];
     let mut length = 0;
-    while length < size {
-        match fd::read(plan, &mut wire[length..]).ok()? {
-            0 => return None,
-            got => length += got,
+    loop {
+        length += fd::read_at(plan, &mut wire[length..], length as u64).ok()?;
+        if length < wire.len() {
+            wire.truncate(length);
+            return Some(wire);
         }
+        wire.resize(4 * length, 0);
     }
-    Some(wire)
 }
 
 /// The operands of the exec that these steps end with.
@@ -100,6 +106,7 @@ impl<'a> Init<'a> {
                 self.fail(index, &failed);
             }
             index += 1;
+            self.lot.trim();
         }
         // A plan ends with an exec; anything else is one this build cannot read.
         self.fail(index, &Errno::ENOSYS.into())
@@ -111,7 +118,7 @@ impl<'a> Init<'a> {
         process::set_umask(0);
         let status = fd::openat2(self.slot(Slot::PROC), c"self/status", libc::O_RDONLY, 0, resolve::BENEATH)?;
         let mut text = [0; 4096];
-        let length = fd::read(&status, &mut text)?;
+        let length = fd::read(self.lot.put(status), &mut text)?;
         let ignored = signal::ignored(&text[..length]).ok_or(Errno::EIO)?;
         for number in (1..=64).filter(|number| ignored & 1 << (number - 1) != 0) {
             signal::set_default(number)?;
@@ -136,10 +143,18 @@ impl<'a> Init<'a> {
         Fd(number)
     }
 
+    /// Makes the host's procfs the working directory, until the root is entered.
+    fn go_to_proc(&mut self) -> Result<(), Errno> {
+        if !std::mem::replace(&mut self.in_proc, true) {
+            wharf_sys::mount::fchdir(self.slot(Slot::PROC))?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn close(&mut self, slot: Slot) {
         let number = std::mem::replace(&mut self.slots[usize::from(slot.0)], -1);
         if number != -1 {
-            fd::close(Fd(number));
+            self.lot.put_number(Fd(number));
         }
     }
 
@@ -151,6 +166,16 @@ impl<'a> Init<'a> {
                 self.close(slot);
             }
         }
+        self.lot.close();
+    }
+
+    /// Tells that a phase is reached. What is for the steps alone is not there when others act.
+    fn report(&mut self, phase: u8) -> Result<(), Errno> {
+        if phase == Phase::Ready as u8 {
+            self.masks.leave(&self.lot);
+        }
+        self.lot.close();
+        socket::send(self.slot(Slot::PARENT), &[phase], None)
     }
 
     fn perform(&mut self, step: Step) -> Done {
@@ -166,7 +191,7 @@ impl<'a> Init<'a> {
                 credentials::set_uid(0)?;
             }
             Step::Bear { flags } => self.bear(flags)?,
-            Step::Report { phase } => socket::send(self.slot(Slot::PARENT), &[phase], None)?,
+            Step::Report { phase } => self.report(phase)?,
             Step::Await {} => self.wait_for(Slot::PARENT)?,
             Step::Hook { path, arguments, environment, milliseconds } => {
                 self.hook(plan.text(path), arguments, environment, milliseconds)?;
@@ -178,19 +203,21 @@ impl<'a> Init<'a> {
             }
             Step::OpenRoot { path, private } => mount::open_root(self, plan.text(path), private)?,
             Step::MountFilesystem { target, kind, source, flags, data, plain } => {
-                let target = target::directory(self.slot(Slot::ROOT), plan.text(target), plain)?;
-                wharf_sys::mount::fchdir(&target)?;
-                wharf_sys::mount::mount_here(plan.text(source), plan.text(kind), flags, plan.text(data))?;
+                let target = target::directory(&self.lot, self.slot(Slot::ROOT), plan.text(target), plain)?;
+                self.go_to_proc()?;
+                let (source, kind) = (Some(plan.text(source)), Some(plan.text(kind)));
+                wharf_sys::mount::mount_on(target, source, kind, flags, plan.text(data))?;
             }
             Step::MountDetached { .. } => mount::detached(self, step)?,
             Step::Bind { .. } => mount::bind(self, step)?,
             Step::Remount { target, flags, data } => {
-                let target = target::existing(self.slot(Slot::ROOT), plan.text(target))?;
-                wharf_sys::mount::fchdir(&target)?;
-                wharf_sys::mount::mount(None, c".", None, flags, Some(plan.text(data)))?;
+                let target = target::existing(&self.lot, self.slot(Slot::ROOT), plan.text(target))?;
+                self.go_to_proc()?;
+                wharf_sys::mount::mount_on(target, None, None, flags, plan.text(data))?;
             }
             Step::OpenDirectory { slot, path } => {
-                let dir = target::directory(self.slot(Slot::ROOT), plan.text(path), false)?;
+                let root = self.slot(Slot::ROOT);
+                let dir = target::open_directory(&self.lot, root, plan.text(path), false)?;
                 self.fill(slot, dir);
             }
             Step::Device { slot, path, mode, device, uid, gid } => {
@@ -202,15 +229,22 @@ impl<'a> Init<'a> {
                     other => other?,
                 }
             }
+            Step::BindIn { directory, name, source } => {
+                mount::bind_in(self, self.slot(directory), plan.text(name), plan.text(source))?;
+            }
+            Step::ChangeMounts { slot, set, clear, propagation } => {
+                mount::change_below(self, self.slot(slot), set, clear, propagation)?;
+            }
             Step::Hostname { name } => namespace::set_hostname(plan.bytes(name))?,
             Step::Domainname { name } => namespace::set_domainname(plan.bytes(name))?,
             Step::WriteProc { path, value } => {
                 let how = resolve::BENEATH | resolve::NO_XDEV | resolve::NO_MAGICLINKS;
                 let file = fd::openat2(self.slot(Slot::PROC), plan.text(path), libc::O_WRONLY, 0, how)?;
-                fd::write_all(&file, plan.bytes(value))?;
+                fd::write_all(self.lot.put(file), plan.bytes(value))?;
             }
             Step::LoopbackUp {} => namespace::loopback_up()?,
             Step::Pivot {} | Step::MoveRoot {} | Step::ChangeRoot {} => {
+                self.in_proc = false;
                 mount::enter_root(self, step)?;
                 let to_parent = [Slot::PARENT, Slot::START, Slot::CONSOLE];
                 let for_hooks = [Slot::STATE, Slot::HOOK_STDOUT, Slot::HOOK_STDERR];
@@ -304,8 +338,8 @@ impl<'a> Init<'a> {
                 lsm::set(Module::Selinux, Attribute::Exec, plan.text(label).to_bytes())?;
             }
             Step::LabelFile { target, label } => {
-                let place = target::existing(self.slot(Slot::ROOT), plan.text(target))?;
-                let place = fd::openat(&place, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+                let place = target::existing(&self.lot, self.slot(Slot::ROOT), plan.text(target))?;
+                let place = fd::openat(place, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
                 fd::set_label(&place, plan.text(label))?;
             }
             Step::ChangeProfile { profile } => match apparmor::change_on_exec(plan.text(profile)) {

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use wharf_sys::fd::{self, resolve};
+use wharf_sys::lot::Lot;
 use wharf_sys::{Errno, Fd, Result, libc};
 
 const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
@@ -11,28 +12,47 @@ const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 const LINKS: usize = 40;
 
 /// What is at `path` in the root.
-pub(crate) fn existing(root: Fd, path: &CStr) -> Result<OwnedFd> {
-    fd::openat2(root, path, libc::O_PATH, 0, IN_ROOT)
+pub(crate) fn existing(lot: &Lot, root: Fd, path: &CStr) -> Result<Fd> {
+    fd::openat2(root, path, libc::O_PATH, 0, IN_ROOT).map(|found| lot.put(found))
 }
 
 /// The directory `path`, made where it is missing. A `plain` one has no symbolic link on its way: what /proc and /sys
 /// are mounted on must not be the image's choice (CVE-2019-19921).
-pub(crate) fn directory(root: Fd, path: &CStr, plain: bool) -> Result<OwnedFd> {
+pub(crate) fn directory(lot: &Lot, root: Fd, path: &CStr, plain: bool) -> Result<Fd> {
+    open_directory(lot, root, path, plain).map(|directory| lot.put(directory))
+}
+
+/// The same, for one that is to stay open.
+pub(crate) fn open_directory(lot: &Lot, root: Fd, path: &CStr, plain: bool) -> Result<OwnedFd> {
     let how = if plain { IN_ROOT | resolve::NO_SYMLINKS } else { IN_ROOT };
     match fd::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, how) {
+        Err(Errno::ENOENT) => make_directory(lot, root, path, how),
+        other => other,
+    }
+}
+
+fn make_directory(lot: &Lot, root: Fd, path: &CStr, how: u64) -> Result<OwnedFd> {
+    if let Some(made) = make_last(lot, root, path)? {
+        return Ok(made);
+    }
+    make(root, path.to_bytes(), true)?;
+    fd::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, how)
+}
+
+/// The place of a mount at `path`, made where it is missing: a directory or a file, as `is_directory` says then.
+pub(crate) fn of_either(lot: &Lot, root: Fd, path: &CStr, is_directory: impl Fn() -> Result<bool>) -> Result<Fd> {
+    match existing(lot, root, path) {
+        Err(Errno::ENOENT) if is_directory()? => make_directory(lot, root, path, IN_ROOT).map(|made| lot.put(made)),
         Err(Errno::ENOENT) => {
-            if let Some(made) = make_last(root, path)? {
-                return Ok(made);
-            }
-            make(root, path.to_bytes(), true)?;
-            fd::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, how)
+            make(root, path.to_bytes(), false)?;
+            existing(lot, root, path)
         }
         other => other,
     }
 }
 
 /// The usual case: only the last directory of a path is missing. `None` where it is not so simple.
-fn make_last(root: Fd, path: &CStr) -> Result<Option<OwnedFd>> {
+fn make_last(lot: &Lot, root: Fd, path: &CStr) -> Result<Option<OwnedFd>> {
     let bytes = path.to_bytes();
     let Some(split) = bytes.iter().rposition(|byte| *byte == b'/').filter(|split| *split > 0) else { return Ok(None) };
     let (above, name) = (&bytes[..split], &bytes[split + 1..]);
@@ -42,35 +62,25 @@ fn make_last(root: Fd, path: &CStr) -> Result<Option<OwnedFd>> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
     let (above, name) = (text(above)?, text(name)?);
     let Ok(above) = fd::openat2(root, &above, libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT) else { return Ok(None) };
-    match fd::mkdirat(&above, &name, 0o755) {
+    let above = lot.put(above);
+    match fd::mkdirat(above, &name, 0o755) {
         // A link to something missing, or made meanwhile.
         Err(Errno::EEXIST) => return Ok(None),
         other => other?,
     }
     let how = resolve::BENEATH | resolve::NO_SYMLINKS;
-    fd::openat2(&above, &name, libc::O_PATH | libc::O_DIRECTORY, 0, how).map(Some)
-}
-
-/// The file `path`, made empty where it is missing.
-pub(crate) fn file(root: Fd, path: &CStr) -> Result<OwnedFd> {
-    match existing(root, path) {
-        Err(Errno::ENOENT) => {
-            make(root, path.to_bytes(), false)?;
-            existing(root, path)
-        }
-        other => other,
-    }
+    fd::openat2(above, &name, libc::O_PATH | libc::O_DIRECTORY, 0, how).map(Some)
 }
 
 /// Makes a device node; one that is there already must be the same device.
-pub(crate) fn device(dir: Fd, path: &CStr, mode: u32, device: u64, (uid, gid): (u32, u32)) -> Result<()> {
+pub(crate) fn device(lot: &Lot, dir: Fd, path: &CStr, mode: u32, device: u64, (uid, gid): (u32, u32)) -> Result<()> {
     let bytes = path.to_bytes();
     let split = bytes.iter().rposition(|byte| *byte == b'/');
     let parent;
     let (dir, name) = match split {
         Some(split) if split > 0 => {
             let above = CString::new(&bytes[..split]).map_err(|_| Errno::EINVAL)?;
-            parent = directory(dir, &above, false)?;
+            parent = directory(lot, dir, &above, false)?;
             (parent.as_fd(), CString::new(&bytes[split + 1..]).map_err(|_| Errno::EINVAL)?)
         }
         Some(_) => (dir.as_fd(), CString::new(&bytes[1..]).map_err(|_| Errno::EINVAL)?),

@@ -4,7 +4,7 @@
 use crate::perform::{Done, Failed, Init};
 use crate::target;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use wharf_steps::Slot;
 use wharf_steps::facts::NO_DEVPTS;
 use wharf_sys::fd::{self, resolve};
@@ -26,12 +26,8 @@ fn no_devpts() -> Failed {
 }
 
 pub(crate) fn open(init: &mut Init<'_>, slot: Slot, path: &CStr, (rows, columns): (u32, u32)) -> Done {
-    let found;
     let directory = match slot {
-        Slot::NONE => {
-            found = find(init, path)?;
-            Fd(found.as_raw_fd())
-        }
+        Slot::NONE => find(init, path)?,
         slot => init.slot(slot),
     };
     if fd::filesystem_type(directory)? != DEVPTS_SUPER_MAGIC {
@@ -58,16 +54,12 @@ pub(crate) fn open(init: &mut Init<'_>, slot: Slot, path: &CStr, (rows, columns)
 }
 
 /// What is at `path` in the root: the container's, or our own once we are in it.
-fn find(init: &Init<'_>, path: &CStr) -> Result<OwnedFd, Failed> {
-    let own;
+fn find(init: &Init<'_>, path: &CStr) -> Result<Fd, Failed> {
     let root = match init.slot(Slot::ROOT) {
-        Fd(-1) => {
-            own = fd::openat(CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
-            Fd(own.as_raw_fd())
-        }
+        Fd(-1) => init.lot.put(fd::openat(CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?),
         root => root,
     };
-    match target::existing(root, path) {
+    match target::existing(&init.lot, root, path) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => Err(no_devpts()),
         other => Ok(other?),
     }
@@ -75,13 +67,13 @@ fn find(init: &Init<'_>, path: &CStr) -> Result<OwnedFd, Failed> {
 
 pub(crate) fn bind(init: &Init<'_>, directory: &CStr, name: &CStr) -> Done {
     let Some(pair) = &init.terminal else { return Err(Errno::EBADF.into()) };
-    let place = target::directory(init.slot(Slot::ROOT), directory, false)?;
+    let place = target::directory(&init.lot, init.slot(Slot::ROOT), directory, false)?;
     let flags = libc::O_RDONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-    match fd::openat(&place, name, flags, 0o644) {
+    match fd::openat(place, name, flags, 0o644) {
         Err(Errno::EEXIST) => {}
         other => drop(other?),
     }
-    let place = fd::openat(&place, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    let place = fd::openat(place, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
     if fd::stat(&place)?.st_mode & libc::S_IFMT == libc::S_IFLNK {
         return Err(Errno::ELOOP.into());
     }

@@ -94,9 +94,14 @@ impl Builder {
         if self.next_slot + KEPT >= Slot::JOINED { None } else { self.slot("").ok() }
     }
 
+    /// Tells the parent.
+    pub fn report(&mut self, phase: Phase) {
+        self.step(Step::Report { phase: phase as u8 }, "");
+    }
+
     /// Tells the parent, and goes on when it says so.
     pub fn sync(&mut self, phase: Phase) {
-        self.step(Step::Report { phase: phase as u8 }, "");
+        self.report(phase);
         self.step(Step::Await {}, "");
     }
 

@@ -85,6 +85,8 @@ impl Plan {
             Step::Device { slot: Slot::DEV, path, .. } => format!("make device /dev/{}", text(path)),
             Step::Device { path, .. } => format!("make device {}", text(path)),
             Step::Symlink { name, target, .. } => format!("link {} to {}", text(name), text(target)),
+            Step::BindIn { source, .. } => format!("bind mount {}", text(source)),
+            Step::ChangeMounts { .. } => "set the options of the container's cgroup mounts".to_owned(),
             Step::Hostname { name } => format!("set hostname {:?}", self.shown(name)),
             Step::Domainname { name } => format!("set domainname {:?}", self.shown(name)),
             Step::WriteProc { path, value } => format!("write {:?} to /proc/{}", self.shown(value), text(path)),

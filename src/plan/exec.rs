@@ -55,7 +55,8 @@ pub fn exec(wanted: &Process, facts: &Facts, joining: &Joining<'_>) -> Result<Pl
     process::prepare(wanted, facts, &surroundings, &mut plan)?;
     plan.sync(Phase::Ready);
     let filter = joining.seccomp.map(|(program, flags)| Step::Seccomp { program: plan.bytes(program), flags });
-    process::become_payload(wanted, facts, filter, &mut plan)?;
+    let is_root = facts.all_root && joining.namespaces & NEWUSER == 0;
+    process::become_payload(wanted, facts, is_root, filter, &mut plan)?;
     Ok(plan.finish())
 }
 

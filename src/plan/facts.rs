@@ -11,6 +11,8 @@ pub struct Facts {
     /// Effective ids of the caller.
     pub uid: u32,
     pub gid: u32,
+    /// Every id of the caller is root's: real, effective and saved, of user and group.
+    pub all_root: bool,
     /// Capabilities that the caller holds and so can give.
     pub permitted: u64,
     /// Its inheritable capabilities.
@@ -23,6 +25,8 @@ pub struct Facts {
     pub selinux: bool,
     /// The kernel enforces AppArmor's profiles; looked up where one is asked for.
     pub apparmor: bool,
+    /// Whoever makes the container starts it too.
+    pub then_start: bool,
     /// `--no-pivot`
     pub no_pivot: bool,
     /// `--no-new-keyring`

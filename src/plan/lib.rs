@@ -49,6 +49,8 @@ pub struct Container {
     pub plan: Plan,
     /// What the parent opens for the init before the birth.
     pub trees: Vec<Tree>,
+    /// The init stops for hooks when its mounts are made.
+    pub has_hooks: bool,
     /// Who is given the listener of a seccomp filter that notifies.
     pub listener: Option<seccomp::Listener>,
     /// What is honoured only nearly, or has no effect on this machine.
@@ -79,7 +81,10 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     namespaces::has_user(process.user(), &namespaces)?;
     process::early(process, &mut plan)?;
     masks::source(spec, &mut plan);
-    plan.sync(Phase::Mounted);
+    let has_hooks = spec.hooks().is_some();
+    if has_hooks {
+        plan.sync(Phase::Mounted);
+    }
     hooks::create_container(spec, &mut plan)?;
     mounts::enter_root(spec, facts, own_mounts, &mut plan)?;
     masks::all(spec, facts, &mut plan)?;
@@ -94,14 +99,19 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
         own_root: Some(spec),
     };
     process::prepare(process, facts, &surroundings, &mut plan)?;
-    plan.sync(Phase::Ready);
+    match facts.then_start {
+        // One word is both the release and the start.
+        true => plan.report(Phase::Ready),
+        false => plan.sync(Phase::Ready),
+    }
     plan.wait_start();
     hooks::start_container(spec, &mut plan)?;
     let filter = process::filter(spec, &mut notes, &mut plan)?;
-    process::become_payload(process, facts, filter, &mut plan)?;
+    let is_root = facts.all_root && !namespaces.apart(namespaces::NEWUSER);
+    process::become_payload(process, facts, is_root, filter, &mut plan)?;
     capabilities::notes(process, &mut notes);
     let listener = process::profile(spec).and_then(|profile| seccomp::agent(&profile));
-    Ok(Container { namespaces, plan: plan.finish(), trees: copies.trees, listener, notes })
+    Ok(Container { namespaces, plan: plan.finish(), trees: copies.trees, has_hooks, listener, notes })
 }
 
 /// A property of `config.json` that must be there.

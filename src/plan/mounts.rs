@@ -342,24 +342,29 @@ fn cgroup(
     let data = plan.text(selinux::data("mode=755", label), pointer)?;
     let flags = options.flags & !MS_RDONLY;
     plan.step(Step::MountFilesystem { target, kind, source: none, flags, data, plain: false }, pointer);
+    let slot = plan.slot(pointer)?;
+    plan.step(Step::OpenDirectory { slot, path: target }, pointer);
+    let fresh = apart && options.is_simple();
     for one in &facts.cgroup {
-        let inside = plan.text(format!("{}/{}", destination.trim_end_matches('/'), one.name), pointer)?;
-        hierarchy(one, options, apart, inside, pointer, plan)?;
-        let parts: Vec<&str> = one.name.split(',').filter(|part| *part != one.name).collect();
-        if !parts.is_empty() {
-            let slot = plan.slot(pointer)?;
-            plan.step(Step::OpenDirectory { slot, path: target }, pointer);
-            for part in parts {
-                let (name, to) = (plan.text(part, pointer)?, plan.text(&one.name, pointer)?);
-                plan.step(Step::Symlink { slot, name, target: to }, pointer);
-            }
+        if fresh || one.name.is_empty() {
+            let inside = plan.text(format!("{}/{}", destination.trim_end_matches('/'), one.name), pointer)?;
+            hierarchy(one, options, apart, inside, pointer, plan)?;
+        } else {
+            let (name, source) = (plan.text(&one.name, pointer)?, plan.text(&one.path, pointer)?);
+            plan.step(Step::BindIn { directory: slot, name, source }, pointer);
+        }
+        for part in one.name.split(',').filter(|part| *part != one.name) {
+            let (name, to) = (plan.text(part, pointer)?, plan.text(&one.name, pointer)?);
+            plan.step(Step::Symlink { slot, name, target: to }, pointer);
         }
     }
-    if options.flags & MS_RDONLY != 0 {
-        plan.step(
-            Step::Remount { target, flags: options.flags | MS_REMOUNT | options::MS_BIND, data: Text(0) },
-            pointer,
-        );
+    if !fresh {
+        // All of them at once.
+        let (set, clear) = (options.set | options.recursive_set, options.clear | options.recursive_clear);
+        plan.step(Step::ChangeMounts { slot, set, clear, propagation: options.propagation & !MS_REC }, pointer);
+    } else if options.flags & MS_RDONLY != 0 {
+        let flags = options.flags | MS_REMOUNT | options::MS_BIND;
+        plan.step(Step::Remount { target, flags, data: Text(0) }, pointer);
     }
     Ok(())
 }

@@ -184,7 +184,15 @@ fn candidates(process: &Process, plan: &mut Builder) -> Result<List> {
 }
 
 /// The last steps: from a privileged init to the payload.
-pub(crate) fn become_payload(process: &Process, facts: &Facts, filter: Option<Step>, plan: &mut Builder) -> Result<()> {
+///
+/// With `is_root` the init has been root from its birth on, and all of its ids are root's.
+pub(crate) fn become_payload(
+    process: &Process,
+    facts: &Facts,
+    is_root: bool,
+    filter: Option<Step>,
+    plan: &mut Builder,
+) -> Result<()> {
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     selinux::exec(process, facts, plan)?;
     // Before a filter that may not allow it, and after hooks, which would go into the profile.
@@ -203,9 +211,13 @@ pub(crate) fn become_payload(process: &Process, facts: &Facts, filter: Option<St
         plan.step(filter, "linux/seccomp");
     }
     let sets = capabilities::judge(process, facts)?;
-    plan.step(Step::Bounding { keep: sets.bounding }, "process/capabilities/bounding");
-    plan.step(Step::Gid { gid: process.user().gid() }, "process/user/gid");
-    plan.step(Step::Uid { uid: process.user().uid() }, "process/user/uid");
+    // What the kernel does not have need not be asked for.
+    let unknown = u64::MAX.checked_shl(facts.last_capability + 1).unwrap_or(0);
+    plan.step(Step::Bounding { keep: sets.bounding | unknown }, "process/capabilities/bounding");
+    if !is_root || (process.user().uid(), process.user().gid()) != (0, 0) {
+        plan.step(Step::Gid { gid: process.user().gid() }, "process/user/gid");
+        plan.step(Step::Uid { uid: process.user().uid() }, "process/user/uid");
+    }
     plan.step(
         Step::Capabilities { effective: sets.effective, permitted: sets.permitted, inheritable: sets.inheritable },
         "process/capabilities",

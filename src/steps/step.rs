@@ -190,6 +190,11 @@ steps! {
     16 Device { slot: Slot, path: Text, mode: u32, device: u64, uid: u32, gid: u32 }
     /// Makes a symbolic link in an opened directory, unless the name is taken.
     17 Symlink { slot: Slot, name: Text, target: Text }
+    /// Makes the directory `name` in an opened directory that nobody else has reached yet, and attaches a copy of a host
+    /// directory's mount on it.
+    62 BindIn { directory: Slot, name: Text, source: Text }
+    /// Changes the mount that the opened directory in `slot` is the top of, and all mounts below it.
+    63 ChangeMounts { slot: Slot, set: u64, clear: u64, propagation: u64 }
     18 Hostname { name: Bytes }
     19 Domainname { name: Bytes }
     /// Writes a file below the host's /proc, as the process itself.

@@ -1,7 +1,8 @@
 //! Files of cgroup file systems, reached from one directory: written in one call, read, listed, made and removed.
 
 use crate::fd::{read, resolve};
-use crate::{CWD, Errno, Result, check, fd};
+use crate::lot::served;
+use crate::{CWD, Errno, Fd, Result, check, fd};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -25,13 +26,18 @@ impl Dir {
         fd::openat2(&self.0, &c_string(path)?, flags, 0, resolve)
     }
 
+    /// To be closed some time later, with others.
+    pub fn leave(self) {
+        served(self.0);
+    }
+
     pub fn open_dir(&self, path: &str) -> Result<Dir> {
         self.open_file(path, libc::O_RDONLY | libc::O_DIRECTORY).map(Dir)
     }
 
     /// Opens a control file for several writes.
     pub fn open_control(&self, path: &str) -> Result<Control> {
-        self.open_file(path, libc::O_WRONLY).map(Control)
+        self.open_file(path, libc::O_WRONLY).map(|file| Control(served(file)))
     }
 
     /// Opens a control file for many reads.
@@ -46,16 +52,16 @@ impl Dir {
 
     /// The first `buffer` bytes of a control file: enough for a value, by one read.
     pub fn read_value(&self, path: &str) -> Result<String> {
-        let file = self.open_file(path, libc::O_RDONLY)?;
+        let file = served(self.open_file(path, libc::O_RDONLY)?);
         let mut buffer = [0; 4096];
-        let length = read(&file, &mut buffer)?;
+        let length = read(file, &mut buffer)?;
         Ok(String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned())
     }
 
     /// A control file to its end: lists of processes are longer than one read.
     pub fn read_all(&self, path: &str) -> Result<String> {
-        let file = self.open_file(path, libc::O_RDONLY)?;
-        Ok(String::from_utf8_lossy(&fd::read_to_end(&file, 64 << 20)?).into_owned())
+        let file = served(self.open_file(path, libc::O_RDONLY)?);
+        Ok(String::from_utf8_lossy(&fd::read_to_end(file, 64 << 20)?).into_owned())
     }
 
     pub fn exists(&self, path: &str) -> Result<bool> {
@@ -135,12 +141,12 @@ impl AsRef<OwnedFd> for Dir {
 
 /// A control file, open for writing.
 #[derive(Debug)]
-pub struct Control(OwnedFd);
+pub struct Control(Fd);
 
 impl Control {
     /// One write(2): the kernel reads each as one whole command.
     pub fn write(&self, value: &str) -> Result<()> {
-        match fd::write(&self.0, value.as_bytes())? {
+        match fd::write(self.0, value.as_bytes())? {
             length if length == value.len() => Ok(()),
             _ => Err(Errno::EIO),
         }
@@ -186,23 +192,23 @@ pub fn list_names(path: &str) -> Result<Vec<String>> {
 
 /// A file of the host that the kernel writes in one piece (/proc/self/cgroup, a control file): one read is all of it.
 pub fn read_piece(path: &str) -> Result<String> {
-    let file = fd::openat(CWD, &c_string(path)?, libc::O_RDONLY, 0)?;
+    let file = served(fd::openat(CWD, &c_string(path)?, libc::O_RDONLY, 0)?);
     let mut buffer = vec![0; 32 * 1024];
-    let length = read(&file, &mut buffer)?;
+    let length = read(file, &mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 /// A file of the host that the kernel writes in many pieces (/proc/self/mountinfo).
 pub fn read_pieces(path: &str) -> Result<String> {
-    let file = fd::openat(CWD, &c_string(path)?, libc::O_RDONLY, 0)?;
-    Ok(String::from_utf8_lossy(&fd::read_to_end(&file, 64 << 20)?).into_owned())
+    let file = served(fd::openat(CWD, &c_string(path)?, libc::O_RDONLY, 0)?);
+    Ok(String::from_utf8_lossy(&fd::read_to_end(file, 64 << 20)?).into_owned())
 }
 
 /// A control file by its absolute path on the host, which holds no links: one read is all of it.
 pub fn read_host_value(path: &str) -> Result<String> {
     let file = fd::openat2(CWD, &c_string(path)?, libc::O_RDONLY, 0, resolve::NO_SYMLINKS | resolve::NO_MAGICLINKS)?;
     let mut buffer = [0; 64];
-    let length = read(&file, &mut buffer)?;
+    let length = read(served(file), &mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned())
 }
 

@@ -54,16 +54,6 @@ pub(crate) fn with_real_filesystem_ids(work: impl FnOnce() -> Result<()>) -> Res
     result
 }
 
-pub fn effective_uid() -> u32 {
-    // SAFETY: takes and fails nothing.
-    unsafe { libc::geteuid() }
-}
-
-pub fn effective_gid() -> u32 {
-    // SAFETY: takes and fails nothing.
-    unsafe { libc::getegid() }
-}
-
 fn prctl(option: i32, arguments: [u64; 4]) -> Result<libc::c_long> {
     let [a, b, c, d] = arguments;
     // SAFETY: only options whose arguments are integers are passed by this module.
@@ -73,6 +63,11 @@ fn prctl(option: i32, arguments: [u64; 4]) -> Result<libc::c_long> {
 /// Keeps the permitted set over a change of uid (prctl(2), `PR_SET_KEEPCAPS`).
 pub fn keep_capabilities(keep: bool) -> Result<()> {
     prctl(libc::PR_SET_KEEPCAPS, [keep.into(), 0, 0, 0]).map(drop)
+}
+
+/// Whether the kernel has a capability of that number.
+pub fn is_known(capability: u32) -> bool {
+    prctl(libc::PR_CAPBSET_READ, [capability.into(), 0, 0, 0]).is_ok()
 }
 
 pub fn drop_bounding(capability: u32) -> Result<()> {

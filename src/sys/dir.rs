@@ -1,5 +1,7 @@
 //! One state directory and the files in it: every call takes an open directory and a single name, and follows no link.
 
+use crate::Fd;
+use crate::lot::served;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
@@ -7,7 +9,7 @@ use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -36,6 +38,19 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
     openat(nix::fcntl::AT_FDCWD, path, DIRECTORY, Mode::empty())
 }
 
+/// Opens what is at `path`, which the caller chose, and tells its absolute path without symbolic links. By the kernel's
+/// own word where /proc has it.
+pub fn locate(path: &Path) -> Result<(Fd, PathBuf)> {
+    let found = served(openat(nix::fcntl::AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?);
+    match nix::fcntl::readlink(format!("/proc/self/fd/{}", found.0).as_str()) {
+        Ok(text) if text.as_encoded_bytes().starts_with(b"/") => Ok((found, text.into())),
+        _ => match path.canonicalize() {
+            Ok(path) => Ok((found, path)),
+            Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        },
+    }
+}
+
 /// Opens the directory `name` in `dir`; a symbolic link is `ENOTDIR`.
 pub fn open_at(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     openat(dir, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
@@ -51,11 +66,11 @@ pub fn make_at(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<()> {
 pub fn read_at(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
     // O_NONBLOCK: a fifo put there must not hang us.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = openat(dir, name, flags, Mode::empty())?;
+    let file = served(openat(dir, name, flags, Mode::empty())?);
     let mut bytes = vec![0; 4096];
     let mut filled = 0;
     loop {
-        match read(&file, &mut bytes[filled..]) {
+        match read(file, &mut bytes[filled..]) {
             Ok(n) if filled + n < bytes.len() => {
                 bytes.truncate(filled + n);
                 return Ok(bytes);
@@ -73,10 +88,10 @@ pub fn read_at(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
 /// Writes `name` anew with mode 0600; `EEXIST` when it is there.
 pub fn write_at(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let file = served(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     let mut rest = bytes;
     while !rest.is_empty() {
-        match write(&file, rest) {
+        match write(file, rest) {
             Ok(n) => rest = &rest[n..],
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -147,7 +162,7 @@ pub fn clear(dir: BorrowedFd<'_>, last: &str) -> Result<()> {
     result
 }
 
-/// The names in `dir`, without `.` and `..`, in the kernel's order.
+/// The names in `dir`, without `.` and `..`, in the kernel's order; from its beginning, whoever has listed it before.
 pub fn names(dir: BorrowedFd<'_>) -> Result<Vec<OsString>> {
     nix::unistd::lseek(dir, 0, nix::unistd::Whence::SeekSet)?;
     let mut names = Vec::new();
@@ -234,6 +249,14 @@ pub fn effective_uid() -> u32 {
 pub fn effective_ids() -> (u32, u32) {
     // SAFETY: getauxval(3) reads what the kernel left on the stack.
     unsafe { (libc::getauxval(libc::AT_EUID) as u32, libc::getauxval(libc::AT_EGID) as u32) }
+}
+
+/// Whether real and effective ids of user and group are root's, and so the saved ones, which an exec takes from the
+/// effective. From the auxiliary vector too.
+pub fn is_all_root() -> bool {
+    let ids = [libc::AT_UID, libc::AT_EUID, libc::AT_GID, libc::AT_EGID];
+    // SAFETY: getauxval(3) reads what the kernel left on the stack.
+    ids.iter().all(|id| unsafe { libc::getauxval(*id) } == 0)
 }
 
 /// Opens /dev/null where one of the descriptors 0, 1 and 2 is closed: a file of ours would take its place, and the

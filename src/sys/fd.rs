@@ -301,6 +301,20 @@ pub fn read_to_end(fd: impl AsFd, limit: usize) -> Result<Vec<u8>> {
     }
 }
 
+/// Reads a regular file of about `size` bytes to its end, which a short read is.
+pub fn read_sized(fd: impl AsFd, size: usize) -> Result<Vec<u8>> {
+    let mut all = vec![0; size + 1];
+    let mut length = 0;
+    loop {
+        length += read(&fd, &mut all[length..])?;
+        if length < all.len() {
+            all.truncate(length);
+            return Ok(all);
+        }
+        all.resize(2 * length, 0);
+    }
+}
+
 /// Empties a file.
 pub fn truncate(fd: impl AsFd) -> Result<()> {
     // SAFETY: plain integers.
@@ -401,6 +415,12 @@ fn close_each_by_exec(first: u32) -> Result<()> {
     })?;
     // The kernel's own limit (fs.nr_open) is seldom raised beyond this.
     (first..limit[1].min(1 << 20) as u32).try_for_each(mark)
+}
+
+/// Closes every descriptor from `first` to `last`, all of them the caller's (close_range(2), from kernel 5.9 on).
+pub fn close_range(first: i32, last: i32) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
 /// Closes a numbered slot.

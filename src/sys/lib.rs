@@ -10,6 +10,7 @@ pub mod dir;
 pub mod event;
 pub mod fd;
 pub mod kernel;
+pub mod lot;
 pub mod lsm;
 pub mod meter;
 pub mod mount;

@@ -2,10 +2,11 @@
 
 use crate::fd::own;
 use crate::kernel::{Call, note};
-use crate::{Errno, Result, check, fd};
-use std::ffi::CStr;
+use crate::{Errno, Fd, Result, check, fd};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub const OPEN_TREE_CLONE: u32 = 1;
 pub const AT_RECURSIVE: u32 = 0x8000;
@@ -36,9 +37,11 @@ struct MountAttr {
     userns: u64,
 }
 
-/// mount(2) on the working directory: after `fchdir` to an opened target there is no path left to exchange.
-pub fn mount_here(source: &CStr, kind: &CStr, flags: u64, data: &CStr) -> Result<()> {
-    mount(Some(source), c".", Some(kind), flags, Some(data))
+/// mount(2) on what is opened as `target`, by its name below a procfs that is the working directory: the kernel goes from
+/// there to the open file itself, so there is no path left to exchange.
+pub fn mount_on(target: Fd, source: Option<&CStr>, kind: Option<&CStr>, flags: u64, data: &CStr) -> Result<()> {
+    let name = CString::new(format!("self/fd/{}", target.0)).map_err(|_| Errno::EINVAL)?;
+    mount(source, &name, kind, flags, Some(data))
 }
 
 /// mount(2) with a trusted target.
@@ -66,6 +69,38 @@ pub fn open_tree(dir: impl AsFd, path: &CStr, flags: u32) -> Result<OwnedFd> {
         .map_err(note(Call::OpenTree))
 }
 
+/// [`open_tree`] of a copy and [`set_attributes`] of it, recursive as the copy is, by one call. `ENOSYS` before kernel 6.15.
+pub fn open_tree_with(
+    dir: impl AsFd,
+    path: &CStr,
+    flags: u32,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+) -> Result<OwnedFd> {
+    const OPEN_TREE_ATTR: libc::c_long = 467;
+    static MISSING: AtomicBool = AtomicBool::new(false);
+    if MISSING.load(Relaxed) {
+        return Err(Errno::ENOSYS);
+    }
+    let attributes = MountAttr { set, clear, propagation, userns: 0 };
+    // SAFETY: path is NUL-terminated, the structure is complete and its true size is given.
+    let opened = own(unsafe {
+        libc::syscall(
+            OPEN_TREE_ATTR,
+            dir.as_fd().as_raw_fd(),
+            path.as_ptr(),
+            flags | libc::O_CLOEXEC as u32,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    });
+    if let Err(Errno::ENOSYS) = opened {
+        MISSING.store(true, Relaxed);
+    }
+    opened
+}
+
 /// Attaches the detached mount `tree` on the opened `target` (move_mount(2)).
 pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
     const F_EMPTY_PATH: u32 = 0x04;
@@ -83,6 +118,23 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
     })
     .map(drop)
     .map_err(note(Call::MoveMount))
+}
+
+/// The same on what `name`, one component, is in an opened directory; a symbolic link there is not followed.
+pub fn attach_in(tree: impl AsFd, dir: impl AsFd, name: &CStr) -> Result<()> {
+    const F_EMPTY_PATH: u32 = 0x04;
+    // SAFETY: both paths are NUL-terminated.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            dir.as_fd().as_raw_fd(),
+            name.as_ptr(),
+            F_EMPTY_PATH,
+        )
+    })
+    .map(drop)
 }
 
 /// Changes attributes and propagation of the mount that `mount` is on (mount_setattr(2)).

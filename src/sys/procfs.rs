@@ -1,6 +1,7 @@
 //! /proc, reached only through a descriptor whose type and root were checked.
 
 use crate::fd::{self, resolve};
+use crate::lot::served;
 use crate::{CWD, Errno, Result};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -37,6 +38,11 @@ impl Procfs {
         Ok(Procfs(root))
     }
 
+    /// To be closed some time later, with others.
+    pub fn leave(self) {
+        served(self.0);
+    }
+
     /// Opens a file below it, never over a mount or a magic link.
     pub fn open_file(&self, path: &CStr, flags: i32) -> Result<OwnedFd> {
         fd::openat2(&self.0, path, flags, 0, resolve::BENEATH | resolve::NO_XDEV | resolve::NO_MAGICLINKS)
@@ -54,21 +60,21 @@ impl Procfs {
 
     /// Writes a value in one call, as most files here demand.
     pub fn write(&self, path: &CStr, value: &[u8]) -> Result<()> {
-        let file = self.open_file(path, libc::O_WRONLY)?;
-        let written = fd::write(&file, value)?;
+        let file = served(self.open_file(path, libc::O_WRONLY)?);
+        let written = fd::write(file, value)?;
         if written == value.len() { Ok(()) } else { Err(Errno::EIO) }
     }
 
     /// Reads a small file: at most 64 KiB.
     pub fn read(&self, path: &CStr) -> Result<Vec<u8>> {
-        fd::read_to_end(self.open_file(path, libc::O_RDONLY)?, 65536)
+        fd::read_to_end(served(self.open_file(path, libc::O_RDONLY)?), 65536)
     }
 
     /// When a process began: clock ticks after boot, field 22 of `PID/stat`. `ENOENT` or `ESRCH`: there is none.
     pub fn start_time(&self, pid: i32) -> Result<u64> {
         let path = CString::new(format!("{pid}/stat")).map_err(|_| Errno::EINVAL)?;
         let mut buffer = [0; 1024];
-        let length = fd::read(self.open_file(&path, libc::O_RDONLY)?, &mut buffer)?;
+        let length = fd::read(served(self.open_file(&path, libc::O_RDONLY)?), &mut buffer)?;
         field(&buffer[..length], 22).ok_or(Errno::EIO)
     }
 
@@ -87,7 +93,7 @@ impl Procfs {
         const EXITING: u64 = 0x4;
         let path = CString::new(format!("{pid}/stat")).map_err(|_| Errno::EINVAL)?;
         let mut buffer = [0; 1024];
-        let length = fd::read(self.open_file(&path, libc::O_RDONLY)?, &mut buffer)?;
+        let length = fd::read(served(self.open_file(&path, libc::O_RDONLY)?), &mut buffer)?;
         Ok(field(&buffer[..length], 9).ok_or(Errno::EIO)? & EXITING != 0)
     }
 
@@ -103,7 +109,7 @@ impl Procfs {
             other => other?,
         };
         let mut buffer = [0; 64];
-        let length = fd::read(file, &mut buffer)?;
+        let length = fd::read(served(file), &mut buffer)?;
         Ok(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
     }
 }

@@ -39,6 +39,8 @@ pub(super) fn make(
     log: &Log,
     then: Then,
 ) -> Result<Found> {
+    // As much as an engine's configuration takes from here to the end.
+    wharf_sys::arena::populate(224 * 1024);
     let bundle = Bundle::open(&asked.bundle)?;
     let route = facts::choose(request, asked.id.as_str(), &bundle)?;
     let backend = backend(&route.place)?;
@@ -120,7 +122,8 @@ fn begin(request: &Request, asked: &cli::Create, bundle: &Bundle, backend: &str,
 
 fn finish(draft: Box<dyn Draft + '_>, entry: &Entry, record: &mut Record, pid_file: Option<&Path>) -> Result<Warnings> {
     entry.save_draft(record)?;
-    let created = draft.create(entry.dir(), record)?;
+    let tell = |cgroup: CgroupPaths| entry.save(&Record { cgroup, ..record.clone() });
+    let created = draft.create(entry.dir(), record, &tell)?;
     record.init = Some(created.init);
     record.engine_pid = created.engine_pid;
     record.cgroup = created.cgroup;

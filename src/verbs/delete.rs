@@ -3,7 +3,7 @@
 use super::{Found, locate, no_such};
 use crate::report::Log;
 use std::path::Path;
-use wharf_core::{ContainerId, Error, Kind, Result, Verb, allowed};
+use wharf_core::{ContainerId, Error, Kind, Result, Verb, Warnings, allowed};
 
 pub(super) fn delete(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
     match remove(root, id, force, log) {
@@ -60,10 +60,21 @@ impl Found {
             Err(error) => Err(error),
         }
         .and_then(|()| self.backend.delete(&self.record, self.entry.dir()));
+        self.removed(id, outcome, unknown, log)
+    }
+
+    /// The same for a container that the caller has seen end.
+    pub(super) fn delete_ended(self, id: &ContainerId, log: &Log) -> Result<()> {
+        let outcome = self.backend.delete(&self.record, self.entry.dir());
+        self.removed(id, outcome, false, log)
+    }
+
+    fn removed(self, id: &ContainerId, outcome: Result<Warnings>, unknown: bool, log: &Log) -> Result<()> {
         match outcome {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
                 self.store.remove(&self.entry)?;
+                self.leave_open();
                 if unknown { Err(no_such(id)) } else { Ok(()) }
             }
             // The delegate's own state is gone: nothing is left but the record.

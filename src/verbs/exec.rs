@@ -28,5 +28,7 @@ pub(super) fn exec(root: &Path, id: &ContainerId, asked: &Exec, options: &LogOpt
         pid_file::write(path, joined.pid())?;
     }
     joined.release().inspect_err(|_| pid_file.into_iter().for_each(pid_file::remove))?;
-    if asked.detach { Ok(0) } else { joined.wait() }
+    let code = if asked.detach { Ok(0) } else { joined.wait() };
+    found.leave_open();
+    code
 }

@@ -40,6 +40,7 @@ pub(super) fn run(
         return ended;
     }
     let deleted = match found.store.lock(&found.entry) {
+        Ok(Some(())) if ended.is_ok() => found.delete_ended(id, log),
         Ok(Some(())) => found.delete(id, Verb::ForceDelete, log),
         Ok(None) => Err(no_such(id)),
         Err(error) => Err(error),

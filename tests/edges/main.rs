@@ -37,7 +37,7 @@ const fn module(path: &'static str, may: &'static [&'static str]) -> Room {
 
 const ROOMS: &[Room] = &[
     room("src/sys", "wharf-sys", &["libc", "nix"]),
-    room("src/core", "wharf-core", &["oci-spec", "serde", "serde_json", "serde_path_to_error"]),
+    room("src/core", "wharf-core", &["wharf-sys", "oci-spec", "serde", "serde_json", "serde_path_to_error"]),
     Room {
         never: PURE,
         // The judge of our own compiler of profiles.

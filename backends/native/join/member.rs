@@ -9,6 +9,7 @@ use wharf_core::{Error, Exec, Joined, Kind, Record, Remark, Result, Status};
 use wharf_foreground::{HostTerminal, Relay};
 use wharf_plan::{Note, Plan};
 use wharf_steps::{BORN, Failure, Phase};
+use wharf_sys::lot::served;
 use wharf_sys::process::Ended;
 use wharf_sys::{Errno, libc, process, socket};
 
@@ -191,7 +192,7 @@ impl Joined for Member {
         match listener::last_message(self.socket()?, &mut message, self.agent.as_ref(), &loading)? {
             // It is the command now, or was ended on the way: its exit code is for who waits for it.
             0 => {
-                self.socket = None;
+                self.socket.take().map(served);
                 Ok(())
             }
             length => {

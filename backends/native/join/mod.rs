@@ -37,6 +37,7 @@ use wharf_core::{
 use wharf_foreground::HostTerminal;
 use wharf_plan::{Facts, Listen};
 use wharf_steps::Slot;
+use wharf_sys::lot::{Lot, served};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{CWD, Errno, credentials, fd, libc, namespace, process, signal, socket};
 
@@ -136,7 +137,11 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         }
     };
     let console = console.and_then(Console::into_ours);
-    drop((theirs, wire, sealed, root));
+    let of_init = Lot::new();
+    for descriptor in [theirs, wire, sealed].into_iter().chain(root) {
+        of_init.put(descriptor);
+    }
+    of_init.close();
     let mut member = Member::new(pid, ours, plan, agent, record, asked);
     member.notes = wharf_plan::exec_notes(&wanted);
     if joint.places() {
@@ -155,6 +160,10 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     }
     let master = console.as_ref().map(console::receive).transpose()?;
     member.terminal = host_terminal.zip(master);
+    drop(joint);
+    cgroup.leave();
+    proc.leave();
+    served(pidfd);
     Ok(member)
 }
 
@@ -173,7 +182,10 @@ fn stays_frozen(record: &Record, init: &OwnedFd) -> Result<bool> {
 fn give(birth: &Birth<'_>, joint: &mut Joint<'_>, own_cgroup: impl Fn() -> Result<String>) -> Result<Option<i32>> {
     loop {
         match birth.give(joint.birth_fd()) {
-            Ok((pid, _)) => return Ok(Some(pid)),
+            Ok((pid, pidfd)) => {
+                served(pidfd);
+                return Ok(Some(pid));
+            }
             Err(Errno::EBUSY) if joint.fall_back(&own_cgroup()?)? => {}
             Err(Errno::E2BIG) if joint.birth_fd().is_some() => return Ok(None),
             Err(errno) => return Err(unborn(errno)),
@@ -194,12 +206,13 @@ fn own_cgroup(proc: &Procfs, pid: i32) -> Result<String> {
 }
 
 fn facts(id: &ContainerId, record: &Record, kept: &Kept, listen: Option<Listen>) -> Result<Facts> {
-    let uid = credentials::effective_uid();
+    let uid = wharf_sys::dir::effective_uid();
     let (_, permitted, inheritable) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
     Ok(Facts {
         id: id.to_string(),
         uid,
+        all_root: wharf_sys::dir::is_all_root(),
         permitted: if uid == 0 { permitted } else { u64::MAX },
         inheritable,
         last_capability: kept.last_capability(),

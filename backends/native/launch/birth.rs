@@ -113,8 +113,9 @@ pub(super) fn map_ids(proc: &Procfs, pid: i32, uids: &[Mapping], gids: &[Mapping
     let lines = |map: &[Mapping]| {
         map.iter().map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size)).collect::<String>()
     };
-    if credentials::effective_uid() != 0 {
-        if !only_own(uids, credentials::effective_uid()) || !only_own(gids, credentials::effective_gid()) {
+    let (uid, gid) = wharf_sys::dir::effective_ids();
+    if uid != 0 {
+        if !only_own(uids, uid) || !only_own(gids, gid) {
             return helpers::map_ids(pid, uids, gids);
         }
         // Without privileges a group map is allowed only where groups cannot be dropped.

@@ -6,7 +6,7 @@ use wharf_core::{Error, Kind, Result};
 use wharf_plan::Mapping;
 use wharf_sys::process::{Ended, ExecStrings};
 use wharf_sys::spawn::{self, Outcome};
-use wharf_sys::{Errno, Fd, credentials, fd};
+use wharf_sys::{Errno, Fd, dir, fd};
 
 /// Where they are looked for: they act with root's rights, so the caller's PATH has no say.
 const PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"];
@@ -40,8 +40,9 @@ const GROUPS: Kinds = Kinds {
 
 /// Has the maps of the user namespace that `pid` is in written.
 pub(super) fn map_ids(pid: i32, uids: &[Mapping], gids: &[Mapping]) -> Result<()> {
-    one(&GROUPS, pid, gids, credentials::effective_gid())?;
-    one(&USERS, pid, uids, credentials::effective_uid())
+    let (uid, gid) = dir::effective_ids();
+    one(&GROUPS, pid, gids, gid)?;
+    one(&USERS, pid, uids, uid)
 }
 
 fn one(kinds: &Kinds, pid: i32, map: &[Mapping], own: u32) -> Result<()> {
@@ -86,7 +87,7 @@ fn failed(kinds: &Kinds, map: &[Mapping], own: u32, outcome: Outcome, said: &Own
     let words = String::from_utf8_lossy(&words[..length]);
     let table = std::fs::read_to_string(kinds.file).unwrap_or_default();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let uid = credentials::effective_uid();
+    let uid = dir::effective_uid();
     let name = name_of(&passwd, uid).unwrap_or_else(|| uid.to_string());
     let ranges = ranges(&table, &name, uid);
     let give = || format!("as root: usermod {} 100000-165535 {name}; or map no id but your own, {own}", kinds.option);

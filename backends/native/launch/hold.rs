@@ -134,7 +134,10 @@ impl Newborn {
 
 impl Hold for Newborn {
     fn release(mut self: Box<Self>) -> Result<()> {
-        self.go()?;
+        // What is started next by us goes on when it is told to start.
+        if self.attach.is_none() {
+            self.go()?;
+        }
         let socket = self.socket.take();
         if let (Some(Attach { to, container, terminal }), Some(socket)) = (self.attach.take(), socket) {
             to.replace(Some(Attached { socket, container, terminal }));

@@ -7,7 +7,7 @@
 //! clone3 ----------------------------> becomes root in a new user namespace, execs the sealed copy
 //! placed in cgroup, id maps ---------> joins what it must, by way of another birth where the kernel requires one
 //!                                      steps: names, mounts, devices, beside the new root
-//! <----------------------- "mounted"
+//! <----------------------- "mounted"   (where there are hooks)
 //! prestart, createRuntime hooks -----> createContainer hooks, pivot_root, masks, read-only
 //! <------------------------- "ready"
 //! rlimits; record saved by the verb
@@ -39,14 +39,20 @@ use hold::{Attach, Newborn};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use wharf_cgroup::{Cgroup, Killed};
-use wharf_core::{Created, Error, Kind, Record, Result, Status, Supervisor, annotations};
+use wharf_core::{CgroupPaths, Created, Error, Kind, Record, Result, Status, Supervisor, annotations};
 use wharf_plan::{Born, Plan};
 use wharf_steps::{Failure, Phase, Slot};
+use wharf_sys::lot::Lot;
 use wharf_sys::process::Ended;
 use wharf_sys::{CWD, Errno, fd, libc, namespace, signal, socket};
 
 /// Makes the container; a failure takes everything back.
-pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -> Result<Created> {
+pub(crate) fn create(
+    judged: Judged<'_>,
+    dir: BorrowedFd<'_>,
+    record: &Record,
+    tell: &dyn Fn(CgroupPaths) -> Result<()>,
+) -> Result<Created> {
     if judged.job.then_start {
         // From here on signals are for the payload, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
@@ -54,11 +60,11 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let pidfd_sockets = pidfd_sockets(&judged, record)?;
     let mut slots = Slots::new();
     slots.put(Slot::PROC, judged.proc.as_fd().as_raw_fd());
+    let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
+    slots.put(Slot::PARENT, theirs.as_raw_fd());
     let joined = open_namespaces(&judged, &mut slots)?;
     let trees = trees::open(&judged, &mut slots)?;
     let sealed = seal::copy_of_init()?;
-    let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
-    slots.put(Slot::PARENT, theirs.as_raw_fd());
     let listener = if judged.job.then_start { None } else { Some(start_socket(dir)?) };
     if let Some(listener) = &listener {
         slots.put(Slot::START, listener.as_raw_fd());
@@ -83,7 +89,7 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         }
     }
     let plan = written(&judged.container.plan, &slots)?;
-    let mut cgroup = Cgroup::create(&judged.cgroup)?;
+    let mut cgroup = Cgroup::create(&judged.cgroup, tell)?;
     let directly = judged.container.namespaces.born == Born::Directly;
     let birth = Birth {
         new: if directly { judged.container.namespaces.new } else { 0 },
@@ -101,7 +107,11 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
         other => other,
     };
     let console = console.and_then(Console::into_ours);
-    drop((theirs, listener, notify, plan, sealed, joined, trees));
+    let of_init = Lot::new();
+    for descriptor in [theirs, plan, sealed].into_iter().chain(joined).chain(trees).chain(listener).chain(notify) {
+        of_init.put(descriptor);
+    }
+    of_init.close();
     let mut newborn = match born {
         Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
         Err(errno) => {
@@ -120,11 +130,14 @@ pub(crate) fn create(judged: Judged<'_>, dir: BorrowedFd<'_>, record: &Record) -
     let terminal = judged.host_terminal.zip(master);
     let attach = Attach { to: judged.native.attached.clone(), container: judged.container, terminal };
     newborn.attach = judged.job.then_start.then_some(attach);
+    let (paths, warnings) = (cgroup.paths(), cgroup.warnings());
+    cgroup.leave();
+    judged.proc.leave();
     Ok(Created {
-        warnings: cgroup.warnings(),
+        warnings,
         engine_pid: newborn.pid,
         init,
-        cgroup: cgroup.paths(),
+        cgroup: paths,
         supervisor: Supervisor::Engine,
         private: private.to_value(),
         hold: Box::new(newborn),
@@ -229,6 +242,19 @@ fn settle(
     }
     // While the init is busy.
     join::kept::write(dir, judged)?;
+    if judged.container.has_hooks {
+        run_hooks(judged, newborn, state, record)?;
+    }
+    expect(judged, newborn, Phase::Ready)?;
+    if let Some(state) = state {
+        rewrite(state, &hooks::state(record, Status::Created, newborn.pid))?;
+    }
+    limits::rlimits(newborn.pid, &judged.rlimits)?;
+    Ok(())
+}
+
+/// Those that run while the root is complete and not yet entered.
+fn run_hooks(judged: &Judged<'_>, newborn: &mut Newborn, state: Option<&OwnedFd>, record: &Record) -> Result<()> {
     expect(judged, newborn, Phase::Mounted)?;
     newborn.reached_hooks = true;
     let before = hooks::state(record, Status::Creating, newborn.pid);
@@ -239,13 +265,7 @@ fn settle(
     if let Some(state) = state {
         rewrite(state, &before)?;
     }
-    newborn.go()?;
-    expect(judged, newborn, Phase::Ready)?;
-    if let Some(state) = state {
-        rewrite(state, &created)?;
-    }
-    limits::rlimits(newborn.pid, &judged.rlimits)?;
-    Ok(())
+    newborn.go()
 }
 
 fn rewrite(file: &OwnedFd, state: &[u8]) -> Result<()> {

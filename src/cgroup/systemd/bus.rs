@@ -10,7 +10,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wharf_core::Manager;
-use wharf_sys::credentials::effective_uid;
+use wharf_sys::dir::effective_uid;
 use wharf_sys::{Errno, event, socket};
 
 /// How long one exchange may take: systemd gets as long as with runc.

@@ -15,7 +15,7 @@ use message::{Message, Target};
 use std::os::unix::fs::MetadataExt;
 use value::Value;
 use wharf_core::{Error, Kind, Manager, Result, UnitRecord};
-use wharf_sys::credentials::effective_uid;
+use wharf_sys::dir::effective_uid;
 
 const SYSTEMD: Target = Target {
     destination: "org.freedesktop.systemd1",

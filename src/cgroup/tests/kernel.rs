@@ -19,11 +19,11 @@ struct Place {
 impl Place {
     /// None, with the reason printed, where this host cannot run the test.
     fn new(name: &str) -> Option<Place> {
-        if wharf_sys::credentials::effective_uid() != 0 {
+        if wharf_sys::dir::effective_uid() != 0 {
             println!("skipped: needs root");
             return None;
         }
-        if Layout::detect().unwrap().version() == Version::None {
+        if Layout::detect(None).unwrap().version() == Version::None {
             println!("skipped: no cgroup hierarchy is mounted");
             return None;
         }
@@ -38,7 +38,7 @@ impl Place {
     fn try_wanted(&self, resources: &str) -> Result<Wanted> {
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
         let id = ContainerId::new("c").unwrap();
-        Wanted::new(Layout::detect()?, Some(&self.path), &id, Some(&resources), false)
+        Wanted::new(Layout::detect(None)?, Some(&self.path), &id, Some(&resources), false)
     }
 
     fn record(&self) -> CgroupPaths {
@@ -55,7 +55,7 @@ impl Place {
 
     /// Every directory of ours, in all hierarchies.
     fn left(&self) -> Vec<PathBuf> {
-        let layout = Layout::detect().unwrap();
+        let layout = Layout::detect(None).unwrap();
         let tops = layout.hierarchies.iter().map(|hierarchy| Path::new(&hierarchy.mount_point).join(&self.top));
         tops.filter(|path| path.exists()).collect()
     }
@@ -64,7 +64,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let left = self.left();
-        if let Ok(handle) = Handle::open(Layout::detect().unwrap(), &self.record()) {
+        if let Ok(handle) = Handle::open(Layout::detect(None).unwrap(), &self.record()) {
             let _ = handle.kill_all(9);
             let _ = handle.remove();
         }
@@ -128,7 +128,7 @@ fn limits_are_in_the_files_before_any_process() {
     let resources = r#"{"memory": {"limit": 67108864, "reservation": 33554432},
         "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0", "mems": "0"}, "pids": {"limit": 20}}"#;
     let wanted = place.wanted(resources);
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let seen = match wanted.layout().version() {
         Version::V2 => [
             ("memory", "memory.max", "67108864"),
@@ -161,7 +161,7 @@ fn limits_are_in_the_files_before_any_process() {
 fn memory_and_swap_are_limited_together() {
     let Some(place) = Place::new("swap") else { return };
     let wanted = place.wanted(r#"{"memory": {"limit": 67108864, "swap": 100663296}}"#);
-    let cgroup = match Cgroup::create(&wanted) {
+    let cgroup = match Cgroup::create(&wanted, &|_| Ok(())) {
         Ok(cgroup) => cgroup,
         Err(error) if error.to_string().contains("does not count swap") => {
             return println!("skipped: {error}");
@@ -172,7 +172,7 @@ fn memory_and_swap_are_limited_together() {
     // Raised and lowered past each other in the same cgroup: the kernel wants another order each way.
     for (memory, both) in [(134_217_728, 134_217_728), (33_554_432, 50_331_648)] {
         let wanted = place.wanted(&format!(r#"{{"memory": {{"limit": {memory}, "swap": {both}}}}}"#));
-        Cgroup::create(&wanted).unwrap();
+        Cgroup::create(&wanted, &|_| Ok(())).unwrap();
         assert_eq!(memory_and_swap(&wanted), [memory.to_string(), both.to_string()]);
     }
     finish(&cgroup, []);
@@ -197,18 +197,18 @@ fn a_limit_below_what_is_used_already_is_refused_where_that_was_asked_for() {
     if wanted.layout().version() != Version::V2 {
         return println!("skipped: v1 kernels refuse such a limit themselves");
     }
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     // A file in memory stays charged when its writer has ended.
     let file = format!("/dev/shm/{}", place.top);
     run_in(&cgroup, &format!("head -c 8388608 /dev/zero > {file}"));
     let lower =
         |check: bool| place.wanted(&format!(r#"{{"memory": {{"limit": 1048576, "checkBeforeUpdate": {check}}}}}"#));
-    let refused = Cgroup::create(&lower(true)).map(|_| ());
+    let refused = Cgroup::create(&lower(true), &|_| Ok(())).map(|_| ());
     std::fs::remove_file(&file).unwrap();
     let error = refused.unwrap_err();
     assert!(error.to_string().contains("more than 1048576"), "{error}");
     assert_eq!(error.pointer(), Some("linux/resources/memory/limit"));
-    Cgroup::create(&lower(false)).unwrap();
+    Cgroup::create(&lower(false), &|_| Ok(())).unwrap();
     finish(&cgroup, []);
 }
 
@@ -217,7 +217,7 @@ struct Enabled(Option<(PathBuf, String)>);
 
 impl Enabled {
     fn now() -> Enabled {
-        let layout = Layout::detect().unwrap();
+        let layout = Layout::detect(None).unwrap();
         Enabled(layout.unified().filter(|_| layout.version() == Version::Hybrid).map(|index| {
             let file = Path::new(&layout.hierarchies[index].mount_point).join("cgroup.subtree_control");
             let before = std::fs::read_to_string(&file).unwrap();
@@ -241,7 +241,7 @@ impl Drop for Enabled {
 fn files_of_v2_and_huge_pages_are_limited_where_v2_has_them() {
     let _enabled = Enabled::now();
     let Some(place) = Place::new("unified") else { return };
-    let layout = Layout::detect().unwrap();
+    let layout = Layout::detect(None).unwrap();
     let Some(unified) = layout.unified() else { return println!("skipped: this host has v1 only") };
     let has = |name: &str| layout.hierarchies[unified].controllers.iter().any(|own| own == name);
     if !has("hugetlb") {
@@ -253,7 +253,7 @@ fn files_of_v2_and_huge_pages_are_limited_where_v2_has_them() {
             "unified": {{"cgroup.max.depth": "3", "hugetlb.2MB.rsvd.max": "2097152"{memory}}}}}"#
     );
     let wanted = place.wanted(&resources);
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     assert_eq!(read(&wanted, "hugetlb", "hugetlb.2MB.max"), "4194304");
     assert_eq!(read(&wanted, "hugetlb", "hugetlb.2MB.rsvd.max"), "2097152");
     assert_eq!(read(&wanted, "hugetlb", "cgroup.max.depth"), "3");
@@ -278,7 +278,7 @@ fn block_io_is_throttled_and_weighed_or_refused_by_name() {
         device(r#""rate": 1048576"#)
     );
     let wanted = place.wanted(&resources);
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     if wanted.layout().version() == Version::V2 {
         assert_eq!(read(&wanted, "io", "io.max"), format!("{disk} rbps=1048576 wbps=max riops=max wiops=1048576"));
     } else {
@@ -288,7 +288,7 @@ fn block_io_is_throttled_and_weighed_or_refused_by_name() {
     }
     finish(&cgroup, []);
     let wanted = place.wanted(r#"{"blockIO": {"weight": 500}}"#);
-    match Cgroup::create(&wanted) {
+    match Cgroup::create(&wanted, &|_| Ok(())) {
         Ok(cgroup) => {
             let files = [("io", "io.bfq.weight"), ("io", "io.weight"), ("blkio", "blkio.bfq.weight")];
             let seen = files
@@ -309,7 +309,7 @@ fn block_io_is_throttled_and_weighed_or_refused_by_name() {
 fn a_pids_limit_stops_the_fork_that_goes_too_far() {
     let Some(place) = Place::new("pids") else { return };
     let wanted = place.wanted(r#"{"pids": {"limit": 3}}"#);
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let said = run_in(&cgroup, "sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait; echo survived");
     assert!(said.to_lowercase().contains("fork"), "{said}");
     finish(&cgroup, []);
@@ -319,7 +319,7 @@ fn a_pids_limit_stops_the_fork_that_goes_too_far() {
 fn a_placed_process_is_in_every_hierarchy() {
     let Some(place) = Place::new("place") else { return };
     let wanted = place.wanted("{}");
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let said = run_in(&cgroup, "cat /proc/self/cgroup");
     for hierarchy in &wanted.layout().hierarchies {
         let line = format!(":{}:{}", hierarchy.label(), place.path);
@@ -332,7 +332,7 @@ fn a_placed_process_is_in_every_hierarchy() {
 fn a_process_can_be_born_inside_where_v2_is_alone() {
     let Some(place) = Place::new("birth") else { return };
     let wanted = place.wanted(r#"{"pids": {"limit": 5}}"#);
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let Some(birth) = cgroup.birth_fd() else {
         assert_ne!(wanted.layout().version(), Version::V2);
         finish(&cgroup, []);
@@ -373,7 +373,7 @@ fn device_rules_deny_what_they_do_not_allow() {
         let rules = r#"{"devices": [{"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#;
         let wanted = place.wanted(rules);
-        let cgroup = Cgroup::create(&wanted).unwrap();
+        let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
         let said = run_in(&cgroup, &script);
         assert_eq!(said, format!("made\n{kmsg} <\nno {kmsg} >\nno {port} <\n{zero} <\n"));
         finish(&cgroup, []);
@@ -390,7 +390,7 @@ fn a_failed_create_leaves_nothing() {
     let Some(place) = Place::new("failed") else { return };
     // The last write of the list is refused by the kernel, after everything before it was made.
     let wanted = place.wanted(r#"{"pids": {"limit": 5}, "cpu": {"cpus": "100000", "mems": "0"}}"#);
-    let error = Cgroup::create(&wanted).unwrap_err();
+    let error = Cgroup::create(&wanted, &|_| Ok(())).unwrap_err();
     assert_eq!(error.pointer(), Some("linux/resources/cpu/cpus"), "{error}");
     assert!(error.to_string().contains(&place.path), "{error}");
     assert_eq!(place.left(), Vec::<PathBuf>::new());
@@ -399,15 +399,21 @@ fn a_failed_create_leaves_nothing() {
 #[test]
 fn levels_that_were_there_before_stay() {
     let Some(place) = Place::new("levels") else { return };
-    let layout = Layout::detect().unwrap();
+    let layout = Layout::detect(None).unwrap();
     let tops: Vec<PathBuf> =
         layout.hierarchies.iter().map(|hierarchy| Path::new(&hierarchy.mount_point).join(&place.top)).collect();
     // In the first hierarchy only: the others are told apart in the record.
     std::fs::create_dir(&tops[0]).unwrap();
     let wanted = place.wanted("{}");
-    let expected = wanted.expected().unwrap();
-    let cgroup = Cgroup::create(&wanted).unwrap();
-    assert_eq!(cgroup.paths(), expected);
+    let told = std::cell::RefCell::new(None);
+    let tell = |paths| {
+        // Nothing but single levels is made yet.
+        assert_eq!(tops.iter().filter(|top| top.exists()).count(), 1);
+        told.replace(Some(paths));
+        Ok(())
+    };
+    let cgroup = Cgroup::create(&wanted, &tell).unwrap();
+    assert_eq!(Some(cgroup.paths()), told.take());
     finish(&cgroup, []);
     assert_eq!(place.left(), [tops[0].clone()]);
     std::fs::remove_dir(&tops[0]).unwrap();
@@ -417,11 +423,11 @@ fn levels_that_were_there_before_stay() {
 fn a_cgroup_in_use_is_refused_and_an_empty_one_is_used() {
     let Some(place) = Place::new("used") else { return };
     let wanted = place.wanted("{}");
-    let first = Cgroup::create(&wanted).unwrap();
-    Cgroup::create(&wanted).unwrap();
+    let first = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
+    Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let child = shell("sleep 60");
     first.place(child.id() as i32).unwrap();
-    for error in [Cgroup::create(&wanted).unwrap_err(), wanted.expected().unwrap_err()] {
+    for error in [Cgroup::create(&wanted, &|_| Ok(())).unwrap_err(), wanted.expected().unwrap_err()] {
         assert!(error.to_string().contains("it exists and holds a process"), "{error}");
     }
     finish(&first, [child]);
@@ -431,7 +437,7 @@ fn a_cgroup_in_use_is_refused_and_an_empty_one_is_used() {
 fn a_frozen_process_stands_still_and_dies_all_the_same() {
     let Some(place) = Place::new("freeze") else { return };
     let wanted = place.wanted("{}");
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let handle = handle(&cgroup);
     let mut child = shell("echo went on; sleep 60");
     cgroup.place(child.id() as i32).unwrap();
@@ -451,7 +457,7 @@ fn a_frozen_process_stands_still_and_dies_all_the_same() {
 fn killing_reaches_nested_cgroups_and_a_process_that_forks_on_and_on() {
     let Some(place) = Place::new("kill") else { return };
     let wanted = place.wanted(r#"{"pids": {"limit": 100}}"#);
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let mut child = shell("fork() { (fork) & (sleep 0.01; fork) & }; fork; sleep 60");
     cgroup.place(child.id() as i32).unwrap();
     // A payload that made cgroups of its own below, in each hierarchy.
@@ -479,7 +485,7 @@ fn killing_reaches_nested_cgroups_and_a_process_that_forks_on_and_on() {
 fn a_signal_to_all_is_sent_once_and_leaves_the_cgroup_running() {
     let Some(place) = Place::new("signal") else { return };
     let wanted = place.wanted("{}");
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     let mut child = shell("trap 'echo caught' USR1; echo ready; while :; do sleep 0.05; done");
     cgroup.place(child.id() as i32).unwrap();
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
@@ -526,7 +532,7 @@ fn what_has_no_cgroup_cannot_be_paused() {
 #[test]
 fn an_ordinary_user_gets_no_cgroup_unless_one_is_asked_for() {
     let id = ContainerId::new("wharf-test-nobody").unwrap();
-    if wharf_sys::credentials::effective_uid() == 0 {
+    if wharf_sys::dir::effective_uid() == 0 {
         // Again as nobody, from where nobody may execute it.
         let copy = format!("/var/tmp/wharf-test-nobody-{}", std::process::id());
         std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
@@ -538,12 +544,12 @@ fn an_ordinary_user_gets_no_cgroup_unless_one_is_asked_for() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         return assert!(output.status.success() && said.contains("checked as uid 65534"), "{said}");
     }
-    let layout = Layout::detect().unwrap();
+    let layout = Layout::detect(None).unwrap();
     if layout.version() == Version::None {
         return println!("skipped: no cgroup hierarchy is mounted");
     }
     let wanted = Wanted::new(layout.clone(), None, &id, None, true).unwrap();
-    let cgroup = Cgroup::create(&wanted).unwrap();
+    let cgroup = Cgroup::create(&wanted, &|_| Ok(())).unwrap();
     assert_eq!(cgroup.left_out().len(), layout.hierarchies.len());
     assert_eq!(cgroup.paths(), CgroupPaths::default());
     assert_eq!(wanted.expected().unwrap(), CgroupPaths::default());
@@ -552,9 +558,9 @@ fn an_ordinary_user_gets_no_cgroup_unless_one_is_asked_for() {
     let refused = |path: Option<&str>, resources: &str| {
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
         let wanted = Wanted::new(layout.clone(), path, &id, Some(&resources), true).unwrap();
-        Cgroup::create(&wanted).unwrap_err()
+        Cgroup::create(&wanted, &|_| Ok(())).unwrap_err()
     };
     assert!(refused(Some("/wharf-test-nobody"), "{}").to_string().contains("Permission denied"));
     assert!(refused(None, r#"{"pids": {"limit": 5}}"#).to_string().contains("Permission denied"));
-    println!("checked as uid {}", wharf_sys::credentials::effective_uid());
+    println!("checked as uid {}", wharf_sys::dir::effective_uid());
 }
