@@ -1,7 +1,9 @@
 //! Another runtime as the backend: `--backend crun` and `--backend runc`, the installed ones.
 
 use crate::notify_socket::Manager;
-use harness::{Bundle, ConsoleSocket, Desk, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json};
+use harness::{
+    Bundle, ConsoleSocket, Desk, Feature, Finished, Host, Outcome, Running, Stop, Value, ensure, ensure_eq, json,
+};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::fs;
 use std::path::Path;
@@ -221,7 +223,7 @@ fn notifies(host: &Host, peer: &str) -> Outcome {
     bundle.save()?;
     done(call(&["create", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?)?;
     let starting = call(&["start", bundle.id()])?;
-    wait_until_running(host, &bundle)?;
+    wait_until_running(host, &bundle, &starting)?;
     // Nobody's lock is held: it is paused, and goes on.
     host.runtime.must(&["pause", bundle.id()])?;
     host.runtime.must(&["resume", bundle.id()])?;
@@ -243,10 +245,10 @@ fn notifies(host: &Host, peer: &str) -> Outcome {
     Ok(())
 }
 
-fn wait_until_running(host: &Host, bundle: &Bundle) -> Outcome {
+fn wait_until_running(host: &Host, bundle: &Bundle, starting: &Running) -> Outcome {
     let begun = std::time::Instant::now();
     while state(host, bundle)?["status"] != "running" {
-        ensure!(begun.elapsed().as_secs() < 20, "it does not start");
+        ensure!(begun.elapsed().as_secs() < 20, "it does not start: {}", starting.stderr_so_far());
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     Ok(())
