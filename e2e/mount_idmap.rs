@@ -304,4 +304,22 @@ fn more(feature: Feature) -> Feature {
             ensure!(!report.mount("/var/89").0.is_null(), "the last is not mounted");
             Ok(())
         })
+        .trial("so is one in a user namespace that is joined", |host| {
+            host.except("runc", "wants mappings there too")?;
+            let vault = host.new_dir("vault")?;
+            std::fs::set_permissions(&vault, PermissionsExt::from_mode(0o700))?;
+            std::fs::write(vault.join("name"), "kept")?;
+            let holder = host.start(&in_user_namespace(host.bundle()?)?.payload(&["sleep"]))?;
+            let path = format!("/proc/{}/ns/user", holder.pid()?);
+            let bundle = in_user_namespace(host.bundle()?)?
+                .file("/etc/name", "")?
+                .namespace("user", Some(&path))
+                .remove("/linux/uidMappings")
+                .remove("/linux/gidMappings")
+                .mount("/etc/name", "bind", vault.join("name").to_str().unwrap_or_default(), &["bind", "ro"])
+                .payload(&["read", "/etc/name"]);
+            let [name] = host.lines(&bundle)?;
+            ensure_eq!(name.text("/text"), "kept");
+            holder.delete_force()
+        })
 }

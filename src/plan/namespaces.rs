@@ -85,6 +85,11 @@ impl Namespaces {
         self.new & NEWUSER != 0
     }
 
+    /// Whether the container's user namespace is not the caller's: its own, or a joined one.
+    pub(crate) fn other_user(&self) -> bool {
+        self.new_user() || self.joins(NEWUSER)
+    }
+
     pub(crate) fn set_groups(&self, facts: &Facts) -> SetGroups {
         let alone = |map: &[Mapping], id: u32| matches!(map, [one] if one.outside == id && one.size == 1);
         match (self.new_user(), self.joins(NEWUSER)) {

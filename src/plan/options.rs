@@ -197,9 +197,8 @@ pub fn parse(options: &[String], pointer: &str) -> Result<Options> {
     for (index, option) in options.iter().enumerate() {
         match TABLE.binary_search_by_key(&option.as_str(), |(name, _)| name) {
             Ok(found) => all.add(option, TABLE[found].1),
-            Err(_) if option.is_empty() => {
-                return Err(Error::invalid("a mount option is empty").at(format!("{pointer}/{index}")));
-            }
+            // It asks for nothing. Podman 5 sends one for each tmpfs of --systemd, where there is no SELinux label for it.
+            Err(_) if option.is_empty() => {}
             Err(_) => match option.split_once('=') {
                 Some((name @ ("idmap" | "ridmap"), mappings)) => {
                     let idmap = idmap(name == "ridmap", mappings);
@@ -326,6 +325,11 @@ mod tests {
     #[test]
     fn what_the_table_does_not_know_goes_to_the_file_system() {
         assert_eq!(of(&["nosuid", "mode=755", "size=64k"]).data, ["mode=755", "size=64k"]);
+    }
+
+    #[test]
+    fn an_empty_option_asks_for_nothing() {
+        assert_eq!(of(&["nosuid", "", "size=64k", ""]), of(&["nosuid", "size=64k"]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is copied of the host's mounts before the birth, and whose the files in a copy are.
 //!
-//! The init of a container with a user namespace of its own has no rights on the host: it can neither map the owners of a
+//! The init of a container in another user namespace has no rights on the host: it can neither map the owners of a
 //! file system (mount_setattr(2)) nor pass a directory that only the host's root may search.
 
 use crate::facts::Facts;
@@ -115,13 +115,13 @@ fn outside(one: Mapping, container: &[Mapping]) -> Option<Mapping> {
 
 /// Whether the parent opens a source although nothing has to be mapped.
 pub(crate) fn are_wanted(facts: &Facts, namespaces: &Namespaces) -> bool {
-    namespaces.new_user() && namespaces.new & NEWNS != 0 && facts.uid == 0 && facts.permitted & CAP_SYS_ADMIN != 0
+    namespaces.other_user() && namespaces.new & NEWNS != 0 && facts.uid == 0 && facts.permitted & CAP_SYS_ADMIN != 0
 }
 
-/// The propagation of a copy: that of every mount the container inherits, unless it is to share the host's. With a user
-/// namespace of its own it never does: what is mounted in there must not show up on the host.
+/// The propagation of a copy: that of every mount the container inherits, unless it is to share the host's. In another user
+/// namespace it never does: what is mounted in there must not show up on the host.
 pub(crate) fn propagation(options: &Options, namespaces: &Namespaces, inherited: u64) -> u64 {
-    let shares = options.propagation & MS_SHARED != 0 && !namespaces.new_user();
+    let shares = options.propagation & MS_SHARED != 0 && !namespaces.other_user();
     if namespaces.has_mounts() && !shares { inherited } else { 0 }
 }
 

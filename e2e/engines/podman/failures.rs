@@ -1,5 +1,6 @@
 //! What fails: the exit code, Podman's own verdict (it classifies by the runtime's words), and nothing left behind.
 
+use super::super::common::installed;
 use super::engine::Podman;
 use super::{Case, Seen, case};
 use harness::{Finished, Stop};
@@ -92,6 +93,9 @@ pub(crate) fn cases() -> Vec<Case> {
             let podman = Podman::new(host, choice)?;
             // Signals of its own namespace do not end a first process, so these are from a payload that is not.
             let options: &[&str] = if command.contains("kill") { &["--init"] } else { &[] };
+            if !options.is_empty() {
+                installed("catatonit")?;
+            }
             let ran = podman.run(options, &["sh", "-c", command])?;
             Ok(ran.code().map(|code| code.to_string()).unwrap_or_default().into())
         }));

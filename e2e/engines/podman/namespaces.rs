@@ -1,5 +1,6 @@
 //! Namespaces: host name, networks, processes, pods, sysctls, and the init that Podman puts in front.
 
+use super::super::common::installed;
 use super::engine::{IMAGE, Podman, well};
 use super::{Case, case};
 use crate::notify_socket::Manager;
@@ -81,6 +82,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("--init: catatonit is process 1, and reaps", "catatonit, 0 zombies", |podman| {
             let script = "(sleep 0.05 & exec sh -c 'exit 0') ; sleep 0.3; basename $(cut -d' ' -f1 /proc/1/cmdline | tr '\\0' '\\n' | head -1); \
                 grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
+            installed("catatonit")?;
             let seen = podman.sh(&["--init"], script)?;
             Ok(seen.replace("catatonit", "x").replace("podman-init", "x").replace("x\n0", "catatonit, 0 zombies"))
         }),
