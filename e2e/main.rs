@@ -53,6 +53,7 @@ mod pidfd_socket;
 mod plan;
 mod process;
 mod ps;
+mod quadlet;
 mod readonly_paths;
 mod resources_blkio;
 mod resources_cpu;
@@ -126,6 +127,8 @@ fn main() -> std::process::ExitCode {
         systemd::trials(),
         systemd::properties::trials(),
         systemd::trouble::trials(),
+        systemd::pods::trials(),
+        quadlet::trials(),
         seccomp::trials(),
         seccomp_notify::trials(),
         kernels::trials(),

@@ -7,7 +7,7 @@
 //! | `WHARF_E2E_PEERS=no` | leaves the peers alone |
 
 mod case;
-mod common;
+pub(crate) mod common;
 pub(crate) mod containerd;
 pub(crate) mod docker;
 mod image;

@@ -1,5 +1,7 @@
 //! `--systemd-cgroup`: the container's cgroup is a scope of systemd's, from create to delete.
 
+pub(crate) mod podman;
+pub(crate) mod pods;
 pub(crate) mod properties;
 pub(crate) mod trouble;
 

@@ -4,6 +4,7 @@ use super::grpc::{Fields, Message, call};
 use super::{Choice, Containerd, RUN, setup};
 use crate::engines::common::{cgroup_value, said, wait_until};
 use crate::engines::image::{NAME, PAUSE};
+use crate::systemd::{needs_systemd, show, systemctl};
 use harness::{Feature, Host, Outcome, Stop, ensure, ensure_eq};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,10 @@ pub(super) fn trials(feature: Feature) -> Feature {
         .trial("CRI: a pod and a container of the handler, from RunPodSandbox to RemovePodSandbox", life)
         .trial("CRI: a command that is missing and an exec that fails are told, and leave nothing", failures)
         .trial("CRI: pods outlive a killed containerd, and the next one has them again", restart)
+        .trial(
+            "CRI: SystemdCgroup = true: pod and container are scopes of the pod's slice, with its limits, and go",
+            scopes,
+        )
 }
 
 fn life(host: &Host) -> Outcome {
@@ -107,17 +112,58 @@ fn restart(host: &Host) -> Outcome {
     cri.end(&pod)
 }
 
+fn scopes(host: &Host) -> Outcome {
+    needs_systemd(host)?;
+    let slice = format!("{}.slice", host.tag().replace('-', "_"));
+    let cri = Cri::start_with(host, true, &slice)?;
+    let pod = cri.pod()?;
+    let id = cri.container(&pod, &["sleep", "1000"])?;
+    cri.runtime("StartContainer", &container(&id))?;
+    let units = [&pod, &id].map(|id| format!("cri-containerd-{id}.scope"));
+    for (unit, id) in units.iter().zip([&pod, &id]) {
+        ensure_eq!((show(unit, "ActiveState")?.as_str(), show(unit, "Slice")?), ("active", slice.clone()));
+        let place = std::fs::read_to_string(format!("/proc/{}/cgroup", cri.engine.task(id)?.0))?;
+        ensure_eq!(place.trim(), format!("0::/{slice}/{unit}"));
+    }
+    let top = PathBuf::from("/sys/fs/cgroup").join(&slice);
+    let read = |file: &str| -> Result<String, Stop> {
+        Ok(std::fs::read_to_string(top.join(&units[1]).join(file))?.trim().to_owned())
+    };
+    ensure_eq!((read("memory.max")?.as_str(), read("cpu.max")?.as_str()), ("67108864", "50000 100000"));
+    let changed = Message::default().number(1, 100_000).number(2, 25_000).number(4, 33_554_432);
+    cri.runtime("UpdateContainerResources", &container(&id).message(2, &changed))?;
+    ensure_eq!((read("memory.max")?.as_str(), read("cpu.max")?.as_str()), ("33554432", "25000 100000"));
+    ensure_eq!(show(&units[1], "MemoryMax")?, "33554432");
+    ensure_eq!(cri.exec(&id, &["sh", "-c", "exit 9"])?.number(3)?, 9);
+    cri.runtime("StopContainer", &container(&id))?;
+    cri.runtime("RemoveContainer", &container(&id))?;
+    cri.end(&pod)?;
+    for unit in &units {
+        ensure_eq!(show(unit, "LoadState")?, "not-found", "{unit}");
+        ensure!(!top.join(unit).exists(), "the cgroup of {unit} is left");
+    }
+    // systemd takes an empty slice away when it likes.
+    systemctl(&["stop", &slice]).map(drop)
+}
+
 /// A daemon whose CRI plugin has the handler.
 struct Cri<'h> {
     engine: Containerd<'h>,
     socket: PathBuf,
+    parent: String,
 }
 
 impl<'h> Cri<'h> {
     fn start(host: &'h Host) -> Result<Self, Stop> {
+        Self::start_with(host, false, &format!("/{}", host.tag()))
+    }
+
+    /// `parent` is the cgroup of all pods, as a kubelet names it.
+    fn start_with(host: &'h Host, systemd: bool, parent: &str) -> Result<Self, Stop> {
         let own = Choice { name: host.runtime.name(), program: host.runtime.program(), peer: false };
         // The documents' lines. What cannot be raised here stays as it is; pods have no network of their own here.
         let lines = setup::lines()?.replace("version = 2\n", "");
+        let lines = lines.replace("SystemdCgroup = false", &format!("SystemdCgroup = {systemd}"));
         let more = |runtime: &Path| {
             format!(
                 "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\nrestrict_oom_score_adj = true\n{}",
@@ -125,7 +171,7 @@ impl<'h> Cri<'h> {
             )
         };
         let engine = Containerd::start_with(host, &own, NAMESPACE, &[], more)?;
-        let cri = Cri { socket: engine.dir.join("sock"), engine };
+        let cri = Cri { socket: engine.dir.join("sock"), engine, parent: parent.to_owned() };
         cri.ready()?;
         Ok(cri)
     }
@@ -169,9 +215,7 @@ impl<'h> Cri<'h> {
     fn config(&self) -> Message {
         let names = Message::default().text(1, "pod").text(2, "uid").text(3, "default");
         let host_network = Message::default().number(1, NODE);
-        let linux = Message::default()
-            .text(1, &format!("/{}", self.engine.host.tag()))
-            .message(2, &Message::default().message(1, &host_network));
+        let linux = Message::default().text(1, &self.parent).message(2, &Message::default().message(1, &host_network));
         let logs = self.logs();
         Message::default().message(1, &names).text(3, &logs.to_string_lossy()).message(8, &linux)
     }

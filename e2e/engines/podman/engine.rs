@@ -296,7 +296,7 @@ pub(crate) fn without_hybrid(dir: &Path, crun: &Path) -> Result<PathBuf, Stop> {
 }
 
 /// A store with the image, made once for all trials, from nothing but busybox.
-fn images(host: &Host) -> Result<PathBuf, Stop> {
+pub(crate) fn images(host: &Host) -> Result<PathBuf, Stop> {
     let dir = host.shared_dir("podman-images")?;
     let store = dir.join("root");
     if dir.join("done").exists() {
