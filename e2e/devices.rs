@@ -53,6 +53,23 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(names, expected);
             Ok(())
         })
+        .trial("a read-only /dev, as engines ask for it, has everything in it and takes nothing more", |host| {
+            let usual = host.report(&host.bundle()?)?;
+            for bundle in [host.bundle()?, crate::user_namespace::mapped(host)?] {
+                let words =
+                    ["report", ";", "touch", "/dev/x", ";", "touch", "/dev/shm/x", ";", "write", "/dev/null", "x"];
+                let bundle = bundle.payload(&words).edit(|config| {
+                    let mounts = config["mounts"].as_array_mut().expect("there are mounts");
+                    let dev = mounts.iter_mut().find(|mount| mount["destination"] == "/dev").expect("/dev is one");
+                    dev["options"].as_array_mut().expect("it has options").push(json!("ro"));
+                });
+                let [report, dev, shm, null] = host.lines(&bundle)?;
+                ensure_eq!((dev.errno(), shm.errno(), null.errno()), ("EROFS", "", ""));
+                ensure!(report.has_option("/dev", "nosuid") && report.has_option("/dev", "ro"), "{:?}", report.mount("/dev"));
+                ensure_eq!(report.list("/dev"), usual.list("/dev"));
+            }
+            Ok(())
+        })
         .trial("devices of the config are made with their type, numbers, mode and owner", |host| {
             let list = json!([
                 {"path": "/dev/wave", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8},

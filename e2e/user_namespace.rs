@@ -4,7 +4,8 @@ use harness::{Bundle, Feature, Host, Stop, ensure, ensure_eq, json};
 
 const BASE: u32 = 231_072;
 
-fn mapped(host: &Host) -> Result<Bundle, Stop> {
+/// Root inside is another user outside.
+pub(crate) fn mapped(host: &Host) -> Result<Bundle, Stop> {
     let map = json!([{"containerID": 0, "hostID": BASE, "size": 65536}]);
     let bundle =
         host.bundle()?.namespace("user", None).set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);

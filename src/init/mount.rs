@@ -361,7 +361,15 @@ pub(crate) fn readonly(init: &Init<'_>, path: &CStr, alone: bool) -> Done {
 const NOTIFY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
 pub(crate) fn readonly_root(init: &Init<'_>) -> Result<()> {
-    let root = init.slot(Slot::ROOT);
+    readonly_alone(init, init.slot(Slot::ROOT))
+}
+
+pub(crate) fn readonly_mount(init: &Init<'_>, path: &CStr) -> Done {
+    let place = target::existing(&init.lot, init.slot(Slot::ROOT), path)?;
+    Ok(readonly_alone(init, place)?)
+}
+
+fn readonly_alone(init: &Init<'_>, root: Fd) -> Result<()> {
     match READ_ONLY.make(root, false) {
         Err(Errno::ENOSYS) => reconfigure(init, root, None, Changes { alone: READ_ONLY, all: NONE }),
         other => other,

@@ -251,6 +251,7 @@ impl<'a> Init<'a> {
                 self.close_host(&[&to_parent[..], &for_hooks, &[Slot::ROOT, Slot::DEV]].concat());
             }
             Step::RootReadonly {} => mount::readonly_root(self)?,
+            Step::MountReadonly { path } => mount::readonly_mount(self, plan.text(path))?,
             Step::OpenNull {} => mount::open_null(self)?,
             Step::Mask { path, label } => mount::mask(self, plan.text(path), plan.text(label))?,
             Step::ReadonlyPath { path, alone } => mount::readonly(self, plan.text(path), alone)?,

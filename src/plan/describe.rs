@@ -96,6 +96,7 @@ impl Plan {
             Step::ChangeRoot {} => "chroot into the root file system".to_owned(),
             Step::RootPropagation { .. } => "set the root's propagation".to_owned(),
             Step::RootReadonly {} => "make the root read-only".to_owned(),
+            Step::MountReadonly { path } => format!("make the mount on {} read-only", text(path)),
             Step::Mask { path, .. } => format!("mask {}", text(path)),
             Step::ReadonlyPath { path, .. } => format!("make {} read-only", text(path)),
             Step::NewSession {} => "begin a session".to_owned(),

@@ -91,6 +91,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     if let Some(terminal) = &terminal {
         terminal.bind(&mut plan)?;
     }
+    mounted.finish_dev(&mut plan)?;
     let memory_policy = memory_policy::judge(spec)?;
     let surroundings = process::Surroundings {
         persona: process::persona(spec)?,

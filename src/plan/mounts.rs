@@ -15,6 +15,18 @@ use wharf_steps::{Slot, Step, Text};
 pub(crate) struct Summary {
     /// /dev is the container's, not one bound from the host: its devices are ours to make.
     pub(crate) own_dev: bool,
+    /// Where a /dev is asked for that is read-only.
+    read_only_dev: Option<String>,
+}
+
+impl Summary {
+    /// Once everything is in it, /dev/console too.
+    pub(crate) fn finish_dev(self, plan: &mut Builder) -> Result<()> {
+        let Some(pointer) = self.read_only_dev else { return Ok(()) };
+        let path = plan.text("/dev", &pointer)?;
+        plan.step(Step::MountReadonly { path }, pointer);
+        Ok(())
+    }
 }
 
 /// The container's mounts leave the host's, and the root file system becomes a mount of its own. Without a mount
@@ -143,11 +155,11 @@ pub(crate) fn all(
     notes: &mut Vec<Note>,
     plan: &mut Builder,
 ) -> Result<Summary> {
-    let mut summary = Summary { own_dev: true };
+    let mut summary = Summary { own_dev: true, read_only_dev: None };
     let label = selinux::of_mounts(spec, facts);
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let pointer = format!("mounts/{index}");
-        let options = parse(mount, &pointer)?;
+        let mut options = parse(mount, &pointer)?;
         let destination = mount
             .destination()
             .to_str()
@@ -157,10 +169,17 @@ pub(crate) fn all(
             return Err(Error::invalid("a mount over the root itself").at(format!("{pointer}/destination")));
         }
         let target = plan.text(destination, &format!("{pointer}/destination"))?;
-        if is_bind(mount, &options) {
-            if destination.trim_end_matches('/') == "/dev" {
+        if destination.trim_end_matches('/') == "/dev" && !options.remount {
+            summary.read_only_dev = None;
+            if is_bind(mount, &options) {
                 summary.own_dev = false;
+            } else if options.flags & MS_RDONLY != 0 {
+                // Not yet: devices, links and further mounts are to be made in it.
+                summary.read_only_dev = Some(pointer.clone());
+                options.read_write();
             }
+        }
+        if is_bind(mount, &options) {
             notes.extend(
                 options
                     .superblock

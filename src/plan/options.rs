@@ -294,6 +294,12 @@ impl Options {
         }
     }
 
+    /// Takes `ro` back.
+    pub fn read_write(&mut self) {
+        self.flags &= !MS_RDONLY;
+        self.set &= !ATTR_RDONLY;
+    }
+
     /// Whether one call of mount(2) can do it.
     pub fn is_simple(&self) -> bool {
         self.recursive_set | self.recursive_clear | self.propagation == 0 && !self.copy_up
@@ -318,6 +324,9 @@ mod tests {
     fn a_later_option_wins() {
         assert_eq!(of(&["ro", "rw"]).flags & MS_RDONLY, 0);
         assert_eq!(of(&["rw", "ro"]).set, ATTR_RDONLY);
+        let mut options = of(&["ro", "nosuid"]);
+        options.read_write();
+        assert_eq!((options.flags, options.set), (of(&["nosuid"]).flags, of(&["nosuid"]).set));
         assert_eq!(of(&["noatime", "strictatime"]).set & ATTR_ATIME, ATTR_STRICTATIME);
         assert_eq!(of(&["private", "rshared"]).propagation, MS_SHARED | MS_REC);
     }

@@ -210,6 +210,8 @@ steps! {
     /// The root's own propagation, seen from inside.
     25 RootPropagation { flags: u64 }
     26 RootReadonly {}
+    /// Makes the mount at a place of the root read-only, and none below it.
+    73 MountReadonly { path: Text }
     /// Hides a path: a file behind the host's null device, a directory behind an empty one. Missing ones are left.
     27 Mask { path: Text, label: Text }
     /// Makes a path and all below it read-only. Missing ones are left. `alone`: no mount of the container is below it.
