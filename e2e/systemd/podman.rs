@@ -9,6 +9,8 @@ use std::time::Instant;
 
 pub(crate) use crate::engines::podman::engine::IMAGE;
 
+const PAUSE: &str = "localhost/pause:1";
+
 /// Where Quadlet finds units that do not outlive a boot.
 const QUADLET: &str = "/run/containers/systemd";
 
@@ -56,7 +58,7 @@ impl<'h> Podman<'h> {
                 "[containers]\nlog_driver = \"k8s-file\"\n[network]\nnetwork_config_dir = \"{place}/networks\"\n[engine]\n\
                  cgroup_manager = \"systemd\"\nruntime = \"{name}\"\nruntime_supports_json = [\"{name}\"]\n\
                  tmp_dir = \"{place}/tmp\"\nevents_logger = \"file\"\nlock_type = \"file\"\npull_policy = \"never\"\n\
-                 infra_image = \"{IMAGE}\"\ninfra_command = \"sleep 100000\"\n\
+                 infra_image = \"{PAUSE}\"\n\
                  [engine.runtimes]\n{name} = [\"{place}/{name}\"]\n"
             ),
         )?;
@@ -103,6 +105,16 @@ impl<'h> Podman<'h> {
     /// A field of a container, as a template.
     pub(crate) fn inspect(&self, name: &str, template: &str) -> Result<String, Stop> {
         self.must(&["container", "inspect", "--format", template, name])
+    }
+
+    /// Makes the image of a pod's first container, which does nothing.
+    pub(crate) fn infra(&self) -> Outcome {
+        let tar = self.dir.join("pause.tar");
+        let mut pack = Command::new("tar");
+        pack.arg("-C").arg(&self.dir).arg("-cf").arg(&tar).arg("payload");
+        well(self.host.program(pack)?.finish()?)?;
+        let command = r#"CMD=["/payload","sleep"]"#;
+        self.must(&["import", "--quiet", "--change", command, &tar.to_string_lossy(), PAUSE]).map(drop)
     }
 
     /// Has Quadlet make a service of each name, of the text of a `.container` file.

@@ -59,6 +59,7 @@ fn life(host: &Host) -> Outcome {
 fn pod(host: &Host) -> Outcome {
     let podman = Podman::new(host)?;
     let name = host.unique("pod");
+    podman.infra()?;
     let file = podman.volume().join("pod.yaml");
     std::fs::write(
         &file,
