@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Feature {
 }
 
 /// With the runtimes of this host; crun where it accepts the cgroups.
-fn configuration(host: &Host, rules: &Value) -> Result<PathBuf, Stop> {
+pub(super) fn configuration(host: &Host, rules: &Value) -> Result<PathBuf, Stop> {
     host.only_wharf("only wharf has rules")?;
     let runtime = |name: &str| {
         let found = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"].map(|dir| Path::new(dir).join(name));
@@ -31,7 +31,7 @@ fn configuration(host: &Host, rules: &Value) -> Result<PathBuf, Stop> {
     let crun = without_hybrid(host.dir(), &runtime("crun")?)?;
     let text = json!({
         "runtimes": {"crun": crun.to_string_lossy(), "runc": runtime("runc")?.to_string_lossy()},
-        "trusted_annotations": ["org.example.berth"],
+        "trusted_annotations": ["org.example.berth", "io.kubernetes.cri.image-name"],
         "routing": rules,
     });
     let path = host.dir().join("routing.json");
@@ -39,8 +39,8 @@ fn configuration(host: &Host, rules: &Value) -> Result<PathBuf, Stop> {
     Ok(path)
 }
 
-/// The backend of each container, by both forms of `list`.
-fn backend(host: &Host, root: &Path, id: &str) -> Result<String, Stop> {
+/// The backend of a container, by both forms of `list`.
+pub(super) fn backend(host: &Host, root: &Path, id: &str) -> Result<String, Stop> {
     let list = |words: &[&str]| {
         let mut command = Command::new(host.runtime.program());
         command.arg("--root").arg(root).arg("list").args(words);

@@ -4,8 +4,9 @@ use super::grpc::{Fields, Message, call};
 use super::{Choice, Containerd, RUN, setup};
 use crate::engines::common::{cgroup_value, said, wait_until};
 use crate::engines::image::{NAME, PAUSE};
+use crate::engines::routing;
 use crate::systemd::{needs_systemd, show, systemctl};
-use harness::{Feature, Host, Outcome, Stop, ensure, ensure_eq};
+use harness::{Feature, Host, Outcome, Stop, ensure, ensure_eq, json};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,7 @@ pub(super) fn trials(feature: Feature) -> Feature {
     feature
         .trial("CRI: a pod and a container of the handler, from RunPodSandbox to RemovePodSandbox", life)
         .trial("CRI: a command that is missing and an exec that fails are told, and leave nothing", failures)
+        .trial("CRI: containers land by their image's name and by their handler's link, and work there", routed)
         .trial("CRI: pods outlive a killed containerd, and the next one has them again", restart)
         .trial(
             "CRI: SystemdCgroup = true: pod and container are scopes of the pod's slice, with its limits, and go",
@@ -96,6 +98,44 @@ fn failures(host: &Host) -> Outcome {
     cri.end(&pod)
 }
 
+fn routed(host: &Host) -> Outcome {
+    let rules = json!([
+        {"match": {"argv0": "wharf-runc"}, "backend": "runc"},
+        {"match": {"annotations": {"io.kubernetes.cri.image-name": NAME}}, "backend": "crun"},
+    ]);
+    let configuration = routing::configuration(host, &rules)?;
+    // containerd hands its environment on to no runtime, and has no option for a configuration.
+    let called = |name: &str| -> Result<PathBuf, Stop> {
+        let path = host.dir().join(name);
+        let (config, program) = (configuration.display(), host.runtime.program().display());
+        let text = format!("#!/bin/bash\nexec -a {name} {program} --config {config} \"$@\"\n");
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(path)
+    };
+    let (plain, link) = (called("wharf")?, called("wharf-runc")?);
+    let handler = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wharf-runc";
+    let more = format!(
+        "{handler}]\nruntime_type = \"io.containerd.runc.v2\"\n{handler}.options]\nBinaryName = \"{}\"\n",
+        link.display()
+    );
+    let cri = Cri::start_as(host, &plain, &more, &format!("/{}", host.tag()), false)?;
+    let root = Path::new(RUN).join("runc").join(NAMESPACE);
+    for (handler, of_pod, expected) in [(HANDLER, "native", "crun"), ("wharf-runc", "runc", "runc")] {
+        let pod = cri.pod_of(handler)?;
+        ensure_eq!(routing::backend(host, &root, &pod)?, of_pod, "the sandbox of {handler}");
+        let id = cri.container(&pod, &["sleep", "1000"])?;
+        cri.runtime("StartContainer", &container(&id))?;
+        ensure_eq!(routing::backend(host, &root, &id)?, expected, "a container of {handler}");
+        ensure_eq!(cri.exec(&id, &["sh", "-c", "exit 11"])?.number(3)?, 11);
+        cri.runtime("StopContainer", &container(&id))?;
+        ensure_eq!(cri.status(&id)?.number(7)?, 137);
+        cri.runtime("RemoveContainer", &container(&id))?;
+        cri.remove(&pod)?;
+    }
+    cri.engine.stop()
+}
+
 fn restart(host: &Host) -> Outcome {
     let cri = Cri::start(host)?;
     let pod = cri.pod()?;
@@ -115,7 +155,7 @@ fn restart(host: &Host) -> Outcome {
 fn scopes(host: &Host) -> Outcome {
     needs_systemd(host)?;
     let slice = format!("{}.slice", host.tag().replace('-', "_"));
-    let cri = Cri::start_with(host, true, &slice)?;
+    let cri = Cri::start_as(host, host.runtime.program(), "", &slice, true)?;
     let pod = cri.pod()?;
     let id = cri.container(&pod, &["sleep", "1000"])?;
     cri.runtime("StartContainer", &container(&id))?;
@@ -155,18 +195,19 @@ struct Cri<'h> {
 
 impl<'h> Cri<'h> {
     fn start(host: &'h Host) -> Result<Self, Stop> {
-        Self::start_with(host, false, &format!("/{}", host.tag()))
+        Self::start_as(host, host.runtime.program(), "", &format!("/{}", host.tag()), false)
     }
 
-    /// `parent` is the cgroup of all pods, as a kubelet names it.
-    fn start_with(host: &'h Host, systemd: bool, parent: &str) -> Result<Self, Stop> {
-        let own = Choice { name: host.runtime.name(), program: host.runtime.program(), peer: false };
+    /// `program` is the handler's, `handlers` are lines of more of them, `parent` is the cgroup of all pods, as a kubelet
+    /// names it.
+    fn start_as(host: &'h Host, program: &Path, handlers: &str, parent: &str, systemd: bool) -> Result<Self, Stop> {
+        let own = Choice { name: host.runtime.name(), program, peer: false };
         // The documents' lines. What cannot be raised here stays as it is; pods have no network of their own here.
         let lines = setup::lines()?.replace("version = 2\n", "");
         let lines = lines.replace("SystemdCgroup = false", &format!("SystemdCgroup = {systemd}"));
         let more = |runtime: &Path| {
             format!(
-                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\nrestrict_oom_score_adj = true\n{}",
+                "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{PAUSE}\"\nrestrict_oom_score_adj = true\n{}{handlers}",
                 lines.replace("/usr/local/bin/wharf", &runtime.display().to_string())
             )
         };
@@ -221,7 +262,11 @@ impl<'h> Cri<'h> {
     }
 
     fn pod(&self) -> Result<String, Stop> {
-        self.runtime("RunPodSandbox", &Message::default().message(1, &self.config()).text(2, HANDLER))?.text(1)
+        self.pod_of(HANDLER)
+    }
+
+    fn pod_of(&self, handler: &str) -> Result<String, Stop> {
+        self.runtime("RunPodSandbox", &Message::default().message(1, &self.config()).text(2, handler))?.text(1)
     }
 
     /// A container of the pod with a limit of 64 MiB, created.
@@ -256,10 +301,14 @@ impl<'h> Cri<'h> {
 
     /// Stops and removes the pod, with what is left in it; nothing may be left of either.
     fn end(self, pod: &str) -> Outcome {
+        self.remove(pod)?;
+        self.engine.stop()
+    }
+
+    fn remove(&self, pod: &str) -> Outcome {
         let asked = Message::default().text(1, pod);
         self.runtime("StopPodSandbox", &asked)?;
-        self.runtime("RemovePodSandbox", &asked)?;
-        self.engine.stop()
+        self.runtime("RemovePodSandbox", &asked).map(drop)
     }
 }
 
