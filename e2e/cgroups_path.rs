@@ -1,6 +1,6 @@
 //! linux.cgroupsPath: where the container's cgroup is, and that it goes with it.
 
-use harness::{Feature, Report, ensure, ensure_eq, json};
+use harness::{Feature, Report, Stop, ensure, ensure_eq, json};
 
 /// Paths of /proc/self/cgroup, of the hierarchies that carry limits.
 fn paths(report: &Report) -> Vec<String> {
@@ -63,6 +63,52 @@ pub(crate) fn trials() -> Feature {
             ensure!(line.contains(bundle.id()), "{line}");
             container.delete_force()
         })
+        .trial(
+            "below a cgroup with processes a limit is refused with what to do, and a container without one runs",
+            |host| {
+                host.only_wharf("others change the cgroup above, or fail in the kernel's words")?;
+                host.needs_v2("pids")?;
+                let above = std::path::Path::new("/sys/fs/cgroup").join(host.unique("above"));
+                std::fs::create_dir(&above)?;
+                let inside = |bundle: harness::Bundle| {
+                    let path = format!("/{}/c", above.file_name().unwrap_or_default().to_string_lossy());
+                    bundle.set("/linux/cgroupsPath", json!(path))
+                };
+                let above_has =
+                    |file: &str| Ok::<_, Stop>(std::fs::read_to_string(above.join(file))?.trim().to_owned());
+                let mut sleeper = std::process::Command::new(host.payload()).arg("sleep").spawn()?;
+                std::fs::write(above.join("cgroup.procs"), sleeper.id().to_string())?;
+                let seen = (|| {
+                    let said =
+                        host.create_fails(&inside(host.bundle()?.set("/linux/resources/pids/limit", json!(9))))?;
+                    let wanted = [
+                        "enable controller pids",
+                        "it holds processes itself",
+                        "mkdir",
+                        "[linux/resources/pids/limit]",
+                    ];
+                    for words in wanted {
+                        ensure!(said.last_line().contains(words), "no {words:?}: {said}");
+                    }
+                    host.run_well(&inside(host.bundle()?))?;
+                    ensure_eq!(
+                        (above_has("cgroup.type")?.as_str(), above_has("cgroup.subtree_control")?.as_str()),
+                        ("domain", "")
+                    );
+                    // As somebody else may have left it.
+                    std::fs::write(above.join("cgroup.subtree_control"), "+pids")?;
+                    let said = host.create_fails(&inside(host.bundle()?))?;
+                    for words in ["\"domain invalid\"", "[linux/cgroupsPath]", "name one below"] {
+                        ensure!(said.last_line().contains(words), "no {words:?}: {said}");
+                    }
+                    Ok(())
+                })();
+                sleeper.kill()?;
+                sleeper.wait()?;
+                std::fs::remove_dir(&above)?;
+                seen
+            },
+        )
         .trial("a cgroup of somebody else's stays after delete", |host| {
             host.except("runc", "leaves the parents that it made in other hierarchies")?;
             let Some(hierarchy) = host.controller_dir("pids") else {

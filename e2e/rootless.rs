@@ -138,6 +138,22 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(std::fs::read_dir(&records)?.count(), 0);
             Ok(())
         })
+        .trial("what spec --rootless writes runs", |host| {
+            let user = user(host)?;
+            let bundle = bundle(&user)?;
+            let config = bundle.dir().join("config.json");
+            let _ = std::fs::remove_file(&config);
+            own(bundle.dir(), USER)?;
+            user.runtime.must(&["spec", "--rootless", "--bundle", bundle.dir_text()])?;
+            let mut spec: Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+            (spec["process"]["terminal"], spec["process"]["args"]) = (json!(false), json!(["/bin/payload", "report"]));
+            std::fs::write(&config, spec.to_string())?;
+            let ran = user.runtime.call(&["run", "--bundle", bundle.dir_text(), bundle.id()])?;
+            ensure_eq!(ran.code(), Some(0), "{ran}");
+            let report: Value = serde_json::from_str(ran.stdout.trim())?;
+            ensure!(report["mounts"].to_string().contains("/sys/fs/cgroup"), "{report}");
+            Ok(())
+        })
         .trial("the caller may stand where the user may not search", |host| {
             host.only_wharf("others want their working directory")?;
             let closed = host.new_dir("closed")?;

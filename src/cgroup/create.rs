@@ -309,6 +309,18 @@ impl<'a> Cgroup<'a> {
         self.places = true;
     }
 
+    /// An error of a process that was to be born in the cgroup, or put into it, with the reason that the cgroup gives.
+    pub fn explain(&self, error: Error, errno: Errno) -> Error {
+        let index = self.wanted.layout.unified().filter(|_| errno == Errno::EOPNOTSUPP && self.base.is_some());
+        let Some(index) = index else { return error };
+        let Ok(kind) = self.base().read_value(&self.at(index, "cgroup.type")) else { return error };
+        let place = self.wanted.layout.describe(index, &self.wanted.paths[index]);
+        error
+            .because(format!("{place} is {kind:?} (cgroup.type), which takes no process"))
+            .at("linux/cgroupsPath")
+            .hint("name one below a cgroup that is not threaded, and that holds no processes where it passes cpu or pids on")
+    }
+
     /// Puts a process, as its pid is here, into the cgroup in every hierarchy.
     pub fn place(&self, pid: i32) -> Result<()> {
         let pid = pid.to_string();
@@ -324,7 +336,10 @@ impl<'a> Cgroup<'a> {
             };
             match written {
                 Err(Errno::EACCES | Errno::EPERM) if self.wanted.may_leave_out(index) => {}
-                Err(errno) => return Err(self.failed(&format!("put process {pid} into"), index, errno)),
+                Err(errno) => {
+                    let error = self.failed(&format!("put process {pid} into"), index, errno);
+                    return Err(self.explain(error, errno));
+                }
                 Ok(()) => {}
             }
         }
@@ -393,34 +408,34 @@ pub(crate) fn enable(files: &Files<'_>, index: usize, writes: &[Write], asked: b
         return Ok(());
     }
     for level in parents {
-        if write(level, &all).is_ok() {
-            continue;
-        }
+        let Err(errno) = write(level, &all) else { continue };
         for name in controllers {
             let needed = writes
                 .iter()
                 .find(|asked| asked.hierarchy == index && asked.file.split('.').next() == Some(name.as_str()));
-            let (Err(errno), Some(asked)) = (write(level, &format!("+{name}")), needed) else { continue };
+            // A cgroup with processes could pass on cpu and pids. Then those below would be threaded or take no process.
+            let busy = errno == Errno::EBUSY;
+            let written = if busy { Err(errno) } else { write(level, &format!("+{name}")) };
+            let (Err(errno), Some(asked)) = (written, needed) else { continue };
             // Whoever may not write there need not, where somebody else has.
             let passed_on = files.base.read_value(&layout.below_base(index, level, "cgroup.subtree_control"));
             if passed_on.is_ok_and(|list| list.split_ascii_whitespace().any(|other| other == name)) {
                 continue;
             }
             let error = system(&format!("enable controller {name} below"), layout, index, level, errno);
-            let file = format!(
-                "{}{}/cgroup.subtree_control",
-                layout.hierarchies[index].mount_point,
-                level.trim_end_matches('/')
-            );
+            let dir = format!("{}{}", layout.hierarchies[index].mount_point, level.trim_end_matches('/'));
             return Err(match errno {
-                Errno::EBUSY => error.hint("a v2 cgroup with processes of its own cannot pass controllers on"),
+                Errno::EBUSY => error.because("it holds processes itself").hint(format!(
+                    "move them to a cgroup below it: mkdir {dir}/own, and write each line of {dir}/cgroup.procs to \
+                     {dir}/own/cgroup.procs"
+                )),
                 Errno::ENOENT => error.because("it has not got that controller itself"),
                 // Where systemd runs for a user it passes on what it was given.
                 _ if level.starts_with("/user.slice") => error.hint(format!(
                     "Delegate={} in /etc/systemd/system/user@.service.d/delegate.conf, and a new login",
                     controllers.join(" ")
                 )),
-                _ => error.hint(format!("as root: echo +{name} > {file}")),
+                _ => error.hint(format!("as root: echo +{name} > {dir}/cgroup.subtree_control")),
             }
             .at(asked.at.clone()));
         }

@@ -132,6 +132,12 @@ fn is_bind(mount: &Mount, options: &Options) -> bool {
     options.bind || matches!(mount.typ().as_deref(), Some("bind" | "rbind"))
 }
 
+/// Whether a path is another one, or below it.
+fn is_below(path: &str, above: &str) -> bool {
+    let rest = path.strip_prefix(above.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn is_recursive(mount: &Mount, options: &Options) -> bool {
     options.recursive || mount.typ().as_deref() == Some("rbind")
 }
@@ -157,6 +163,7 @@ pub(crate) fn all(
 ) -> Result<Summary> {
     let mut summary = Summary { own_dev: true, read_only_dev: None };
     let label = selinux::of_mounts(spec, facts);
+    let mut bound = Vec::new();
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let pointer = format!("mounts/{index}");
         let mut options = parse(mount, &pointer)?;
@@ -188,13 +195,17 @@ pub(crate) fn all(
                     .map(|option| Note::BindOption { option: option.clone(), pointer: format!("{pointer}/options") }),
             );
             bind(mount, &options, facts, target, copies.slot(index), &pointer, plan)?;
+            if is_recursive(mount, &options) {
+                bound.push(destination);
+            }
         } else if options.remount {
             let data = plan.text(options.data.join(","), &pointer)?;
             plan.step(Step::Remount { target, flags: options.flags | MS_REMOUNT, data }, pointer);
         } else {
             match mount.typ().as_deref() {
                 Some("cgroup" | "cgroup2") => {
-                    cgroup(&options, facts, namespaces, (target, destination), label, &pointer, plan)?
+                    let over = bound.iter().any(|above| is_below(destination, above));
+                    cgroup(&options, facts, namespaces, (target, destination, over), label, &pointer, plan)?
                 }
                 Some(kind) if !kind.is_empty() => {
                     may_mount(kind, &options, namespaces, &pointer)?;
@@ -334,7 +345,7 @@ fn cgroup(
     options: &Options,
     facts: &Facts,
     namespaces: &Namespaces,
-    (target, destination): (Text, &str),
+    (target, destination, over): (Text, &str, bool),
     label: Option<&str>,
     pointer: &str,
     plan: &mut Builder,
@@ -354,7 +365,7 @@ fn cgroup(
         && only.v2
         && only.name.is_empty()
     {
-        return hierarchy(only, options, apart, target, pointer, plan);
+        return hierarchy(only, options, apart, (target, over), pointer, plan);
     }
     // Version 1, or both: a small file system with one directory a hierarchy, as on the host.
     let (kind, none) = (plan.text("tmpfs", pointer)?, plan.text("cgroup", pointer)?);
@@ -367,7 +378,7 @@ fn cgroup(
     for one in &facts.cgroup {
         if fresh || one.name.is_empty() {
             let inside = plan.text(format!("{}/{}", destination.trim_end_matches('/'), one.name), pointer)?;
-            hierarchy(one, options, apart, inside, pointer, plan)?;
+            hierarchy(one, options, apart, (inside, false), pointer, plan)?;
         } else {
             let (name, source) = (plan.text(&one.name, pointer)?, plan.text(&one.path, pointer)?);
             plan.step(Step::BindIn { directory: slot, name, source }, pointer);
@@ -392,13 +403,32 @@ fn hierarchy(
     one: &CgroupMount,
     options: &Options,
     apart: bool,
-    target: Text,
+    (target, over): (Text, bool),
     pointer: &str,
     plan: &mut Builder,
 ) -> Result<()> {
     if apart && options.is_simple() {
         let name = if one.v2 { "cgroup2" } else { "cgroup" };
         let (kind, source) = (plan.text(name, pointer)?, plan.text("cgroup", pointer)?);
+        if over {
+            // A bound /sys has the same file system there, and mount(2) refuses that (EBUSY); move_mount(2) does not.
+            let options_list = plan.list(one.data.split(',').filter(|option| !option.is_empty()), pointer)?;
+            let step = Step::MountDetached {
+                target,
+                kind,
+                source,
+                options: options_list,
+                attributes: options.set,
+                recursive_set: 0,
+                recursive_clear: 0,
+                propagation: 0,
+                copy_up: false,
+                plain: false,
+                slot: Slot::NONE,
+            };
+            plan.step(step, pointer);
+            return Ok(());
+        }
         let data = plan.text(&one.data, pointer)?;
         plan.step(Step::MountFilesystem { target, kind, source, flags: options.flags, data, plain: false }, pointer);
         return Ok(());

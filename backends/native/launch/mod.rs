@@ -115,8 +115,10 @@ pub(crate) fn create(
     let mut newborn = match born {
         Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
         Err(errno) => {
+            let error = Error::system("create the container's first process", errno as i32);
+            let error = cgroup.explain(error, errno);
             cgroup.undo();
-            return Err(Error::system("create the container's first process", errno as i32));
+            return Err(error);
         }
     };
     settle(&judged, &mut cgroup, &mut newborn, state.as_ref(), record, dir)?;
