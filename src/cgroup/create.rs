@@ -430,11 +430,17 @@ pub(crate) fn enable(files: &Files<'_>, index: usize, writes: &[Write], asked: b
                      {dir}/own/cgroup.procs"
                 )),
                 Errno::ENOENT => error.because("it has not got that controller itself"),
-                // Where systemd runs for a user it passes on what it was given.
-                _ if level.starts_with("/user.slice") => error.hint(format!(
-                    "Delegate={} in /etc/systemd/system/user@.service.d/delegate.conf, and a new login",
-                    controllers.join(" ")
-                )),
+                // Where systemd runs for a user it passes on what it was given, and enables that in all cgroups above.
+                _ if files.paths[index].starts_with("/user.slice/") => {
+                    let known = ["cpu", "cpuset", "io", "memory", "pids"];
+                    let all: Vec<_> =
+                        known.into_iter().filter(|name| controllers.iter().any(|one| one == name)).collect();
+                    error.hint(format!(
+                        "[Service] Delegate={} in /etc/systemd/system/user@.service.d/delegate.conf, systemctl \
+                         daemon-reload, and a new login",
+                        all.join(" ")
+                    ))
+                }
                 _ => error.hint(format!("as root: echo +{name} > {dir}/cgroup.subtree_control")),
             }
             .at(asked.at.clone()));
