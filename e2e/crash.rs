@@ -1,4 +1,5 @@
-//! A runtime killed after each of its system calls: afterwards `delete --force` brings the host back to where it was.
+//! A runtime killed after each of its system calls: afterwards `delete --force`, or `gc`, brings the host back to where it
+//! was.
 //!
 //! The runtime process itself is traced, not what it makes, and gets SIGKILL when its k-th call has returned, for every k.
 //!
@@ -24,6 +25,15 @@ pub(crate) fn trials() -> Feature {
     Feature::new("crash")
         .trial("create is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::Create)
+        })
+        .trial("create is killed after each system call, and gc leaves nothing and harms no other", |host| {
+            swept(host, Moment::Create)
+        })
+        .trial("a delegated create is killed after each system call, and gc leaves nothing", |host| {
+            swept(host, Moment::CreateDelegated)
+        })
+        .trial("delete of a stopped container is killed after each system call, and gc leaves nothing", |host| {
+            swept(host, Moment::DeleteStopped)
         })
         .trial("create with a terminal is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::CreateWithTerminal)
@@ -69,7 +79,27 @@ enum Traced {
     Ended { calls: u32, status: WaitStatus },
 }
 
+/// What a user does after a crash.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Broom {
+    Delete,
+    Collect,
+}
+
+/// With `gc`, while another container lives, which is not harmed.
+fn swept(host: &Host, moment: Moment) -> Outcome {
+    host.only_wharf("only wharf has gc")?;
+    let other = host.start(&host.bundle()?.payload(&["sleep"]))?;
+    every_with(host, moment, Broom::Collect)?;
+    ensure!(other.state()?["status"] == "running", "the other container was harmed");
+    other.delete_force()
+}
+
 fn every(host: &Host, moment: Moment) -> Outcome {
+    every_with(host, moment, Broom::Delete)
+}
+
+fn every_with(host: &Host, moment: Moment, broom: Broom) -> Outcome {
     let runtime = Runtime::under_test(host);
     let bundle = host.bundle()?.args(&["/bin/attacker", "wait", "60000"]);
     fs::copy(host.payload().with_file_name("attacker"), bundle.rootfs().join("bin/attacker"))?;
@@ -87,7 +117,7 @@ fn every(host: &Host, moment: Moment) -> Outcome {
         }
         Traced::Killed { .. } => return Err(Stop::failed("killed without being asked to")),
     };
-    clean(host, &runtime, &bundle, &start)?;
+    clean(host, &runtime, &bundle, broom, &start)?;
     ensure!(total > 3, "only {total} system calls were seen: the tracing does not work");
     let mut failures = Vec::new();
     let mut killed = 0;
@@ -98,7 +128,7 @@ fn every(host: &Host, moment: Moment) -> Outcome {
             Traced::Ended { .. } => "none: it had ended".to_owned(),
         };
         killed += 1;
-        if let Err(Stop::Failed(why)) = clean(host, &runtime, &bundle, &before) {
+        if let Err(Stop::Failed(why)) = clean(host, &runtime, &bundle, broom, &before) {
             failures.push(format!("after call {k} of {total} (system call {number}): {why}"));
         }
     }
@@ -162,7 +192,7 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
 fn unknown(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Outcome {
     let said = plain(host, runtime, &["state", bundle.id()]);
     ensure!(matches!(&said, Err(Stop::Failed(why)) if why.contains("does not exist")), "state: {said:?}");
-    ensure!(plain(host, runtime, &["list", "--quiet"])?.is_empty(), "list shows it");
+    ensure!(!plain(host, runtime, &["list", "--quiet"])?.contains(bundle.id()), "list shows it");
     if host.root().join(bundle.id()).exists() {
         plain(host, runtime, &["create", "--bundle", bundle.dir_text(), bundle.id()])?;
     }
@@ -194,8 +224,11 @@ fn children() -> Result<usize, Stop> {
 }
 
 /// What a user does after a crash; then the host must be as before.
-fn clean(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, before: &Inventory) -> Outcome {
-    let deleted = plain(host, runtime, &["delete", "--force", bundle.id()]);
+fn clean(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, broom: Broom, before: &Inventory) -> Outcome {
+    let deleted = match broom {
+        Broom::Delete => plain(host, runtime, &["delete", "--force", bundle.id()]),
+        Broom::Collect => collect(host, runtime, bundle),
+    };
     let begun = Instant::now();
     loop {
         reap();
@@ -205,11 +238,40 @@ fn clean(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, before: &Inventory
         }
         if begun.elapsed() > Duration::from_secs(2) {
             let said = match deleted {
-                Ok(_) => "delete --force succeeded".to_owned(),
+                Ok(_) => "the call after it succeeded".to_owned(),
                 Err(Stop::Failed(why) | Stop::Skipped(why)) => why,
             };
             return Err(Stop::failed(format!("{}; {said}", difference.join(", "))));
         }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// `gc` tells what it would remove, and removes that. A container that was completed is none of its concern, nor one that a
+/// process of the killed runtime still holds, for the moment until it has ended too.
+fn collect(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Result<String, Stop> {
+    let begun = Instant::now();
+    loop {
+        reap();
+        let look = || plain(host, runtime, &["state", bundle.id()]).unwrap_or_default();
+        let state = look();
+        // One that was not let go dies with its maker, a moment later.
+        std::thread::sleep(Duration::from_millis(10));
+        if look() != state {
+            continue;
+        }
+        let told = plain(host, runtime, &["gc", "--stopped"])?;
+        let named = told.lines().any(|line| line.split_whitespace().next() == Some(bundle.id()));
+        if state.contains("\"status\": \"created\"") {
+            ensure!(!named, "gc names a living container: {told}");
+            plain(host, runtime, &["gc", "--stopped", "--apply"])?;
+            ensure!(plain(host, runtime, &["state", bundle.id()])? == state, "gc changes a living container");
+            return plain(host, runtime, &["delete", "--force", bundle.id()]);
+        }
+        if named == host.root().join(bundle.id()).exists() {
+            return plain(host, runtime, &["gc", "--stopped", "--apply"]);
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(2), "gc does not name what is there: {told}{state}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

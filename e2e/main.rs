@@ -26,6 +26,7 @@ mod exec_terminal;
 mod exit_codes;
 mod features;
 mod foreground;
+mod gc;
 mod hooks;
 mod hostname;
 mod inherited;
@@ -160,6 +161,7 @@ fn main() -> std::process::ExitCode {
         exec_parallel::trials(),
         exec_failures::trials(),
         stale_state::trials(),
+        gc::trials(),
         parallel::trials(),
         answers::trials(),
         features::trials(),

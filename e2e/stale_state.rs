@@ -9,7 +9,7 @@ fn record(host: &Host, container: &Container) -> PathBuf {
     host.root().join(container.id()).join("record.json")
 }
 
-fn edit(host: &Host, container: &Container, change: impl FnOnce(&mut Value)) -> Result<(), Stop> {
+pub(crate) fn edit(host: &Host, container: &Container, change: impl FnOnce(&mut Value)) -> Result<(), Stop> {
     let path = record(host, container);
     let mut value: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     change(&mut value);
@@ -120,8 +120,8 @@ pub(crate) fn trials() -> Feature {
 }
 
 /// A `--root` that outlives a boot, removed with its value.
-struct Persistent {
-    path: String,
+pub(crate) struct Persistent {
+    pub(crate) path: String,
 }
 
 impl Drop for Persistent {
@@ -130,7 +130,7 @@ impl Drop for Persistent {
     }
 }
 
-fn persistent(host: &Host) -> Result<Persistent, Stop> {
+pub(crate) fn persistent(host: &Host) -> Result<Persistent, Stop> {
     use nix::sys::statfs::{TMPFS_MAGIC, statfs};
     for top in ["/var/tmp", "/var/lib", "/tmp", "/root"] {
         if statfs(top).is_ok_and(|about| about.filesystem_type() != TMPFS_MAGIC) {

@@ -262,6 +262,13 @@ impl Backend for Delegate {
         answer::processes(&doing, &finished.stdout)
     }
 
+    fn holdings(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<String>> {
+        check_id(record)?;
+        let state = state_root(dir)?.join(&record.id);
+        let known = state.symlink_metadata().is_ok();
+        Ok(known.then(|| format!("state of {} in {}", self.name, state.display())).into_iter().collect())
+    }
+
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         let root = state_root(dir)?;
         // Nothing of the container's name: `create` did not get so far, or an earlier delete did.

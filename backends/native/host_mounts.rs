@@ -40,19 +40,26 @@ fn look(rootfs: &str) -> Result<(OwnedFd, u64)> {
     Ok((place, number))
 }
 
-/// Takes the container's mounts off the host, if there are any.
-pub(crate) fn remove(record: &Record) -> Result<()> {
-    let Some(known) = Private::of(record).host_mounts else { return Ok(()) };
+/// The directory that they stand on, if there are any.
+fn find(record: &Record) -> Result<Option<OwnedFd>> {
+    let Some(known) = Private::of(record).host_mounts else { return Ok(None) };
     let (place, number) = match look(&record.rootfs) {
         // The bundle is gone, and what was mounted on it with it.
-        Err(error) if error.raw_errno() == Some(Errno::ENOENT as i32) => return Ok(()),
+        Err(error) if error.raw_errno() == Some(Errno::ENOENT as i32) => return Ok(None),
         other => other?,
     };
     // A create that was interrupted has not recorded its own.
     let is_ours = known.ours.map_or(number != known.before, |ours| number == ours);
-    if !is_ours {
-        return Ok(());
-    }
+    Ok(is_ours.then_some(place))
+}
+
+pub(crate) fn are_there(record: &Record) -> Result<bool> {
+    find(record).map(|found| found.is_some())
+}
+
+/// Takes the container's mounts off the host, if there are any.
+pub(crate) fn remove(record: &Record) -> Result<()> {
+    let Some(place) = find(record)? else { return Ok(()) };
     start::inside(&place, || mount::umount(c".", libc::MNT_DETACH))
         .map_err(|errno| Error::system(format!("unmount {}", record.rootfs), errno as i32))
 }

@@ -120,6 +120,10 @@ impl Backend for Native {
         status::processes(record)
     }
 
+    fn holdings(&self, record: &Record, _: BorrowedFd<'_>) -> Result<Vec<String>> {
+        remove::holdings(record)
+    }
+
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         remove::delete(record, dir)
     }

@@ -37,6 +37,21 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
     Ok(hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0), record))
 }
 
+/// What [`delete`] would end or take away.
+pub(crate) fn holdings(record: &Record) -> Result<Vec<String>> {
+    let cgroup = status::cgroup(record)?;
+    let mut all = cgroup.existing()?;
+    match cgroup.processes()?.len() {
+        0 => {}
+        1 => all.push("1 process".to_owned()),
+        count => all.push(format!("{count} processes")),
+    }
+    if host_mounts::are_there(record)? {
+        all.push(format!("mounts on {}", record.rootfs));
+    }
+    Ok(all)
+}
+
 /// Takes back what a `create` that fails has made; its init has ended. There is nobody to tell of a second failure.
 pub(crate) fn undo(record: &Record, reached_hooks: bool) {
     if let Ok(cgroup) = status::cgroup(record) {

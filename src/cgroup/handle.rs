@@ -163,6 +163,19 @@ impl Handle {
         Some((self.base.as_ref()?, *hierarchy, path))
     }
 
+    /// The cgroups that were made for the container and are still there, for people.
+    pub fn existing(&self) -> Result<Vec<String>> {
+        let Some(base) = &self.base else { return Ok(Vec::new()) };
+        let mut all: Vec<String> = self.unit.iter().map(|unit| format!("unit {}", unit.name)).collect();
+        for Place { hierarchy, path, .. } in self.places.iter().filter(|place| place.made > 0) {
+            let failed = |errno| system("look for", &self.layout, *hierarchy, path, errno);
+            if base.exists(&self.layout.below_base(*hierarchy, path, "")).map_err(failed)? {
+                all.push(self.layout.describe(*hierarchy, path));
+            }
+        }
+        Ok(all)
+    }
+
     /// Every process, of nested cgroups too, by its pid here.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let Some((base, hierarchy, path)) = self.main() else { return Ok(Vec::new()) };

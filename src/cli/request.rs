@@ -40,6 +40,7 @@ pub(crate) enum Action {
     Exec { id: ContainerId, exec: Box<Exec> },
     Run { create: Create, detach: bool, keep: bool },
     List { format: ListFormat, quiet: bool },
+    Gc { apply: bool, stopped: bool, format: ListFormat },
     Spec { bundle: PathBuf, rootless: bool },
     Features,
     Config(ConfigAction),

@@ -123,6 +123,9 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
         "events" => Action::Events { id: id(words)?, interval: interval(words)? },
         "update" => Action::Update { id: id(words)?, from: limits(words)? },
         "list" => Action::List { format: format(words), quiet: words.get_flag("quiet") },
+        "gc" => {
+            Action::Gc { apply: words.get_flag("apply"), stopped: words.get_flag("stopped"), format: format(words) }
+        }
         "spec" => Action::Spec {
             bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
             rootless: words.get_flag("rootless"),

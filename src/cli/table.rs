@@ -223,6 +223,21 @@ pub(super) const VERBS: &[Words] = &[
         rest: None,
     },
     Words {
+        name: "gc",
+        about: "Tell what dead containers have left below --root, or remove it",
+        opts: &[&[
+            switch("apply", None, "Remove it"),
+            switch(
+                "stopped",
+                None,
+                "Containers that have stopped, too; whoever made them may still want to delete them",
+            ),
+            choice("format", Some('f'), "FORMAT", &["table", "json"], "Form of the list [default: table]"),
+        ]],
+        operands: &[],
+        rest: None,
+    },
+    Words {
         name: "spec",
         about: "Write a config.json to begin with",
         opts: &[&[

@@ -161,6 +161,9 @@ pub trait Backend {
     /// Every process of the container, by its pid here, in order of the numbers.
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>>;
 
+    /// What exists of the container beside the state directory, for people, a few words each: `gc` tells it.
+    fn holdings(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<String>>;
+
     /// Ends every process of the container, whatever its status, and removes all that `create` made except the state
     /// directory. Collects errors and goes on.
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;

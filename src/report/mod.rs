@@ -2,6 +2,7 @@
 
 mod events;
 mod features;
+mod gc;
 mod log;
 mod plan;
 mod ps;
@@ -11,6 +12,7 @@ mod time;
 
 pub(crate) use events::event;
 pub(crate) use features::features;
+pub(crate) use gc::{Leftover, leftovers};
 pub(crate) use log::Log;
 pub(crate) use plan::Plan;
 pub(crate) use ps::{of_pids, pids, processes};

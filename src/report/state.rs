@@ -47,30 +47,33 @@ pub(crate) fn state(row: &Row) -> Result<String> {
     super::json(row)
 }
 
-/// The answer of `list`: columns as wide as their longest entry and three spaces, at least twelve.
+/// The answer of `list`.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "BACKEND"].map(str::to_owned);
-    let lines: Vec<[String; 7]> = std::iter::once(head)
-        .chain(rows.iter().map(|row| {
-            [
-                row.id.clone(),
-                row.pid.to_string(),
-                row.status.clone(),
-                row.bundle.clone(),
-                row.created.clone(),
-                row.owner.clone(),
-                row.backend.clone(),
-            ]
-        }))
-        .collect();
+    let line = |row: &Row| {
+        [
+            row.id.clone(),
+            row.pid.to_string(),
+            row.status.clone(),
+            row.bundle.clone(),
+            row.created.clone(),
+            row.owner.clone(),
+            row.backend.clone(),
+        ]
+    };
+    columns(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER", "BACKEND"], rows.iter().map(line))
+}
+
+/// Columns as wide as their longest entry and three spaces, at least twelve.
+pub(super) fn columns<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let lines: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count() + 3).max().unwrap_or(0).max(12);
-    let widths: Vec<usize> = (0..6).map(width).collect();
+    let widths: Vec<usize> = (0..N - 1).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         for (cell, width) in line.iter().zip(&widths) {
             text.push_str(&format!("{cell:width$}"));
         }
-        text.push_str(&line[6]);
+        text.push_str(&line[N - 1]);
         text.push('\n');
     }
     text

@@ -71,14 +71,20 @@ impl Store {
     /// A new container's directory, exclusively locked and empty.
     pub(crate) fn create(&self, id: &ContainerId) -> Result<Entry> {
         // Whoever removes the directory between our calls makes us begin again; 100 times in a row is no accident.
+        let mut made = false;
         for _ in 0..100 {
-            let made = match dir::make_at(self.dir.as_fd(), id.as_str(), 0o700) {
-                Ok(()) => true,
-                Err(errno) if errno as i32 == EEXIST => false,
+            match dir::make_at(self.dir.as_fd(), id.as_str(), 0o700) {
+                Ok(()) => made = true,
+                Err(errno) if errno as i32 == EEXIST => {}
                 Err(errno) => return Err(self.failed("make directory", id, errno)),
-            };
+            }
             let Some(entry) = self.find(id)? else { continue };
             if !dir::try_lock(entry.dir(), Lock::Exclusive).map_err(|errno| self.failed("lock", id, errno))? {
+                if made {
+                    // `list` and `gc` look into a directory that has just been made, and lock it for that moment.
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    continue;
+                }
                 return Err(exists(id));
             }
             if self.facts(&entry)?.gone {

@@ -223,3 +223,30 @@ fn a_newer_record_is_refused_by_name_and_a_broken_one_is_not_taken_for_an_interr
     let other = serde_json::to_vec(&record("d")).unwrap();
     assert!(parse(&id("c"), &other).unwrap_err().to_string().contains("it is of container \"d\""));
 }
+
+#[test]
+fn a_create_outlasts_those_who_look_into_its_new_directory() {
+    let place = Place::new("looked-at");
+    let store = place.store();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let store = place.store();
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Ok(Some(entry)) = store.find(&id("c")) {
+                    let _ = entry.busy();
+                }
+            }
+        });
+        let made: Vec<_> = (0..1000)
+            .map(|_| {
+                let entry = store.create(&id("c"))?;
+                store.remove(&entry)
+            })
+            .collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        for made in made {
+            made.unwrap();
+        }
+    });
+}

@@ -8,6 +8,7 @@ mod exec;
 mod explain;
 mod facts;
 mod features;
+mod gc;
 mod kill;
 mod list;
 mod pause;
@@ -49,6 +50,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Events { id, interval } => events::events(root, id, *interval),
         Action::Update { id, from } => update::update(root, id, from),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
+        Action::Gc { apply, stopped, format } => gc::gc(root, *apply, *stopped, *format, log),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
         Action::Features => features::features(),
         Action::Config(action) => config::config(request, action),

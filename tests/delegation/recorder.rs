@@ -100,7 +100,7 @@ impl Recorder {
         if matches!(verb, "create" | "run") {
             words.extend(["--bundle", &dir]);
         }
-        if verb != "list" {
+        if !matches!(verb, "list" | "gc") {
             words.push("c");
         }
         if verb == "exec" && !options.contains("--process ") {

@@ -29,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 let script = "ip link set lo up
                 $PODMAN run --detach --name web --cgroup-parent /TAG --publish 8080:80 localhost/e2e:1 \
                     sh -c 'echo hello >/tmp/index.html; httpd -f -p 80 -h /tmp' >/dev/null
-                $PODMAN run --rm --cgroup-parent /TAG localhost/e2e:1 \
+                $PODMAN run --rm --cap-add NET_RAW --cgroup-parent /TAG localhost/e2e:1 \
                     sh -c \"ip -4 -o addr show dev eth0 | grep -o '10\\.88\\.0\\.'; ping -c 1 -w 9 10.88.0.1 | grep -o '0% packet loss'\"
                 $PODMAN run --rm --cgroup-parent /TAG --network host localhost/e2e:1 \
                     sh -c 'for i in $(seq 50); do wget -q -O - http://127.0.0.1:8080/ && break; sleep 0.1; done'
@@ -93,7 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 let script = "awk '$2 == \"/run\" {print $3}' /proc/mounts; echo container=$container; sleep 1000";
                 podman.start("c", &["--systemd", "always"], &["sh", "-c", script])?;
                 let log = podman.wait_for_log("c", "container=")?;
-                let signal = podman.inspect("c", "{{.Config.StopSignal}}")?;
+                let signal = podman.inspect("c", "{{.Config.StopSignal}}")?.replace("SIGRTMIN+3", "37");
                 Ok(format!("{}, stop signal {signal}", log.trim().replace('\n', ", ").replace("oci", "podman")))
             },
         ),
