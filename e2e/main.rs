@@ -24,6 +24,8 @@ mod exec_namespaces;
 mod exec_parallel;
 mod exec_terminal;
 mod exit_codes;
+mod exit_record;
+mod exit_watcher;
 mod features;
 mod foreground;
 mod gc;
@@ -143,6 +145,8 @@ fn main() -> std::process::ExitCode {
         hooks::trials(),
         lifecycle::trials(),
         exit_codes::trials(),
+        exit_record::trials(),
+        exit_watcher::trials(),
         pause::trials(),
         ps::trials(),
         events::trials(),
@@ -170,6 +174,7 @@ fn main() -> std::process::ExitCode {
         engines::containerd::compared(),
         engines::docker::trials(),
         engines::routing::trials(),
+        engines::exit_record::trials(),
         leak_check::trials(),
     ])
 }

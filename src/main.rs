@@ -44,6 +44,10 @@ fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
     }
     let mut words = words.map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
     let argv0 = words.next().unwrap_or_default();
+    if argv0 == wharf_monitor::NAME {
+        ARENA.retire();
+        return wharf_monitor::main(&words.collect::<Vec<_>>());
+    }
     command(&argv0, words.collect())
 }
 
@@ -74,7 +78,7 @@ fn command(argv0: &OsStr, words: Vec<OsString>) -> c_int {
         Err(error) => return finish(&log, Err(error), Codes::Plain),
     };
     let codes = match request.action {
-        Action::Run { .. } => Codes::Run,
+        Action::Run { .. } | Action::Wait { .. } => Codes::Run,
         Action::Exec { .. } => Codes::Exec,
         _ => Codes::Plain,
     };

@@ -31,8 +31,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use terminal::Foreground;
 use wharf_core::{
-    Backend, ContainerId, Draft, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result, Status,
-    Unsupported, Warnings,
+    Backend, ContainerId, Draft, Ended, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result,
+    Status, Unsupported, Warnings,
 };
 use wharf_sys::libc::{O_DIRECTORY, O_PATH, SIGKILL};
 use wharf_sys::procfs::Procfs;
@@ -140,6 +140,10 @@ impl Backend for Delegate {
     }
 
     fn judges(&self) -> bool {
+        false
+    }
+
+    fn can_be_watched(&self) -> bool {
         false
     }
 
@@ -284,7 +288,7 @@ impl Backend for Delegate {
         create::remove_state(&root).map(|()| Warnings::new())
     }
 
-    fn wait(&self, record: &Record) -> Result<i32> {
+    fn wait(&self, record: &Record) -> Result<Ended> {
         wait::until_end(record, self.foreground.take())
     }
 }

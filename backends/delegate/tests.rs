@@ -87,6 +87,7 @@ impl Place {
             annotations: Default::default(),
             poststart: Vec::new(),
             poststop: Vec::new(),
+            witness: None,
             private: json!({ "program": program.to_str() }),
         };
         let mut delegate = Delegate::new("other", program, Vec::new());

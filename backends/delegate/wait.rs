@@ -1,11 +1,11 @@
 //! Waits for a payload that this process adopted, and passes signals on to it.
 
-use wharf_core::{Error, Kind, Record, Result};
+use wharf_core::{Ended, Error, Kind, Record, Result};
 use wharf_foreground::Relay;
 use wharf_sys::{Errno, signal};
 
-/// The payload's exit code, 128 + n for signal n.
-pub(crate) fn until_end(record: &Record, relay: Option<Relay>) -> Result<i32> {
+/// How the payload ended.
+pub(crate) fn until_end(record: &Record, relay: Option<Relay>) -> Result<Ended> {
     let doing = || format!("wait for container {}", record.id);
     let failed = |errno: Errno| Error::system(doing(), errno as i32);
     let init = record.init.as_ref().ok_or_else(|| {

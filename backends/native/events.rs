@@ -1,10 +1,10 @@
 //! Tells what a container uses, once or as it goes, and when the kernel killed in it for want of memory.
 
-use crate::identity;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use wharf_cgroup::{Meter, OomWatch};
 use wharf_core::{Error, Event, Kind, Record, Result};
+use wharf_monitor::identity;
 use wharf_sys::{Errno, event};
 
 pub(crate) fn events(

@@ -1,9 +1,10 @@
 //! Pauses a container and lets it go on.
 
 use crate::draft::open_proc;
-use crate::{identity, status};
+use crate::status;
 use std::os::fd::BorrowedFd;
 use wharf_core::{Error, Kind, Record, Result};
+use wharf_monitor::identity;
 
 pub(crate) fn pause(record: &Record, dir: BorrowedFd<'_>) -> Result<()> {
     status::cgroup(record)?.freeze().map_err(|error| gone(record, dir, "pause").unwrap_or(error))

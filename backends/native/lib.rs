@@ -8,7 +8,6 @@ mod freeze;
 mod handover;
 mod hooks;
 mod host_mounts;
-mod identity;
 mod join;
 mod launch;
 mod limits;
@@ -27,7 +26,9 @@ use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
-use wharf_core::{Backend, Draft, Event, Exec, Job, Joined, LinuxResources, Log, Record, Result, Status, Warnings};
+use wharf_core::{
+    Backend, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Record, Result, Status, Warnings,
+};
 
 /// Name of the backend in records and on the command line.
 pub const NAME: &str = "native";
@@ -128,7 +129,7 @@ impl Backend for Native {
         remove::delete(record, dir)
     }
 
-    fn wait(&self, record: &Record) -> Result<i32> {
+    fn wait(&self, record: &Record) -> Result<Ended> {
         wait::wait(record, self.terminal.take(), self.relay.take())
     }
 }

@@ -8,13 +8,13 @@
 //!
 //! Where config.json sets NOTIFY_SOCKET for the payload, the caller has arranged all this by itself (Podman does).
 
-use crate::identity;
 use crate::start::inside;
 use oci_spec::runtime::Spec;
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use wharf_core::{Error, Record, Result};
+use wharf_monitor::identity;
 use wharf_sys::mount::{self, AT_EMPTY_PATH, OPEN_TREE_CLONE, attr};
 use wharf_sys::{Errno, fd, libc, process, signal, socket};
 

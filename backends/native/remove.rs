@@ -1,9 +1,10 @@
 //! Ends what is left of a container and takes it away. Every part is tried; what fails is told together.
 
-use crate::{draft::open_proc, hooks, host_mounts, identity, status};
+use crate::{draft::open_proc, hooks, host_mounts, status};
 use std::os::fd::BorrowedFd;
 use wharf_cgroup::Handle;
 use wharf_core::{Error, Kind, Process, Record, Result, Status, Warnings};
+use wharf_monitor::identity;
 use wharf_sys::{Errno, fd, libc, process};
 
 /// How long a killed process may take to die, in milliseconds. One that the kernel holds in a device or a dead network

@@ -1,8 +1,9 @@
 //! Signals for the payload, or for every process of the container.
 
-use crate::{identity, launch::Private, status};
+use crate::{launch::Private, status};
 use std::os::fd::BorrowedFd;
 use wharf_core::{Error, Kind, Record, Result};
+use wharf_monitor::identity;
 use wharf_sys::{Errno, libc, process};
 
 pub(crate) fn kill(record: &Record, dir: BorrowedFd<'_>, signal: i32, all: bool) -> Result<()> {

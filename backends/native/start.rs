@@ -7,12 +7,13 @@
 
 use crate::launch::{Attached, Late, Private};
 use crate::listener::{self, Agent, Kept, Loading};
-use crate::{hooks, identity, remove, status};
+use crate::{hooks, remove, status};
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_core::{ContainerId, Error, Kind, Record, Result, Status, Verb, Warnings, allowed};
 use wharf_foreground::Relay;
+use wharf_monitor::identity;
 use wharf_steps::Failure;
 use wharf_sys::lot::served;
 use wharf_sys::{CWD, Errno, fd, libc, mount, socket};

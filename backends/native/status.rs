@@ -1,9 +1,10 @@
 //! What a container is doing, asked of the kernel.
 
-use crate::{identity, start};
+use crate::start;
 use std::os::fd::BorrowedFd;
 use wharf_cgroup::{Handle, Layout};
 use wharf_core::{Error, Record, Result, Status};
+use wharf_monitor::identity;
 
 /// The container's cgroups, by its record.
 pub(crate) fn cgroup(record: &Record) -> Result<Handle> {

@@ -2,7 +2,7 @@
 
 use crate::notify::Relay;
 use std::os::fd::BorrowedFd;
-use wharf_core::{Error, Record, Result};
+use wharf_core::{Ended, Error, Record, Result};
 use wharf_foreground::Beside;
 use wharf_sys::{Errno, process};
 
@@ -21,7 +21,7 @@ impl Beside for Relay {
     }
 }
 
-pub(crate) fn wait(record: &Record, terminal: Option<wharf_foreground::Relay>, notify: Option<Relay>) -> Result<i32> {
+pub(crate) fn wait(record: &Record, terminal: Option<wharf_foreground::Relay>, notify: Option<Relay>) -> Result<Ended> {
     let failed = |errno: Errno| Error::system(format!("wait for container {}", record.id), errno as i32);
     let init = record.init.as_ref().ok_or_else(|| failed(Errno::ECHILD))?;
     let beside = notify.as_ref().map(|relay| relay as &dyn Beside);

@@ -10,6 +10,7 @@ mod case;
 pub(crate) mod common;
 pub(crate) mod containerd;
 pub(crate) mod docker;
+pub(crate) mod exit_record;
 mod image;
 pub(crate) mod podman;
 pub(crate) mod routing;

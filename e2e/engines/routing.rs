@@ -130,14 +130,14 @@ fn hostile_image(host: &Host) -> Outcome {
 }
 
 /// A daemon of this trial's own. Dropped, it ends.
-struct Containerd<'h> {
+pub(super) struct Containerd<'h> {
     host: &'h Host,
     dir: PathBuf,
     daemon: Option<Running>,
 }
 
 impl<'h> Containerd<'h> {
-    fn start(host: &'h Host, configuration: &Path) -> Result<Self, Stop> {
+    pub(super) fn start(host: &'h Host, configuration: &Path) -> Result<Self, Stop> {
         for program in ["containerd", "containerd-shim-runc-v2", "ctr"] {
             if !Path::new("/usr/bin").join(program).exists() {
                 return Err(Stop::skipped(format!("{program} is not installed")));
@@ -164,18 +164,18 @@ impl<'h> Containerd<'h> {
         Ok(engine)
     }
 
-    fn ctr(&self, words: &[&str]) -> Result<Finished, Stop> {
+    pub(super) fn ctr(&self, words: &[&str]) -> Result<Finished, Stop> {
         let mut command = Command::new("/usr/bin/ctr");
         command.arg("--address").arg(self.dir.join("sock")).args(["--namespace", self.host.tag()]).args(words);
         self.host.program(command)?.finish()
     }
 
-    fn must(&self, words: &[&str]) -> Result<String, Stop> {
+    pub(super) fn must(&self, words: &[&str]) -> Result<String, Stop> {
         well(self.ctr(words)?)
     }
 
     /// Where its shims tell runtimes to keep their state.
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         Path::new("/run/containerd/runc").join(self.host.tag())
     }
 }

@@ -3,6 +3,7 @@
 use crate::{Found, Refused, number, say};
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::process::Command;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
             eprintln!("{}", words.join(" "));
             Ok(Value::Null)
         }
+        ("flood", [stream, mebibytes]) => flood(stream, number(mebibytes)? as usize),
         ("exit", [code]) => std::process::exit(number(code)? as i32),
         ("sleep", []) => {
             std::thread::sleep(Duration::from_secs(3600));
@@ -27,10 +29,26 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
         ("count", [path]) => count(path),
         ("wait-signal", []) => wait_signal(),
         ("wait-file", [path]) => wait_file(path),
+        ("ignore-signals", []) => Ok(SigSet::all().thread_block().map(|()| Value::Null)?),
         ("kill-self", [signal]) => {
+            // Our language's runtime ignores SIGPIPE.
+            wharf_sys::signal::reset_all()?;
             nix::sys::signal::raise(signal_of(signal)?)?;
             std::thread::sleep(Duration::from_millis(200));
             Ok(Value::Null)
+        }
+        ("crash-in-thread", [signal]) => {
+            let signal = signal_of(signal)?;
+            let _ = std::thread::spawn(move || nix::sys::signal::raise(signal)).join();
+            Ok(Value::Null)
+        }
+        ("end-by-thread", [code]) => {
+            let code = number(code)? as i32;
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                std::process::exit(code)
+            });
+            wharf_sys::process::end_thread()
         }
         ("kill", [pid, signal]) => {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(number(pid)? as i32), signal_of(signal)?)?;
@@ -56,6 +74,18 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
         ("setrlimit", [name, soft, hard]) => setrlimit(name, soft, hard),
         _ => Err(Refused::Usage(format!("no such command, or wrong number of arguments: {verb} {}", args.join(" ")))),
     }
+}
+
+/// Writes so many mebibytes to stdout or stderr.
+fn flood(stream: &str, mebibytes: usize) -> Found {
+    let block = vec![b'x'; 1 << 20];
+    for _ in 0..mebibytes {
+        match stream {
+            "stdout" => std::io::stdout().write_all(&block)?,
+            _ => std::io::stderr().write_all(&block)?,
+        }
+    }
+    Ok(Value::Null)
 }
 
 fn signal_of(name: &str) -> Result<Signal, Refused> {

@@ -2,6 +2,7 @@
 //! cgroupfs and through systemd.
 #![forbid(unsafe_code)]
 
+mod account;
 mod apply;
 mod blockio;
 mod cpu;
@@ -25,6 +26,7 @@ mod systemd;
 mod update;
 mod wanted;
 
+pub use account::Account;
 pub use create::Cgroup;
 pub use handle::{Handle, is_frozen, must_thaw_to_kill};
 pub use join::Joint;

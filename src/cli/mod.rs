@@ -4,7 +4,6 @@
 //! takes three times as long. The whole tree is built for help and to explain a mistake.
 
 mod administer;
-mod duration;
 mod request;
 mod resolve;
 mod resources;

@@ -38,6 +38,7 @@ pub(crate) enum Action {
     Events { id: ContainerId, interval: Option<Duration> },
     Update { id: ContainerId, from: Resources },
     Exec { id: ContainerId, exec: Box<Exec> },
+    Wait { id: ContainerId, json: bool },
     Run { create: Create, detach: bool, keep: bool },
     List { format: ListFormat, quiet: bool },
     Gc { apply: bool, stopped: bool, format: ListFormat },

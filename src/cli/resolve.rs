@@ -1,13 +1,13 @@
 //! Turns matched words into what they mean, once.
 
 use super::request::{Action, ConfigAction, Create, ListFormat, LogOptions, Plan, Request, Resources};
-use super::{Caller, administer, duration, resources, signal};
+use super::{Caller, administer, resources, signal};
 use crate::config::{self, Configuration, Options, Origin, Setting};
 use clap::ArgMatches;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wharf_core::{ContainerId, Error, Exec, Kind, Result, User};
+use wharf_core::{ContainerId, Error, Exec, Kind, Result, User, duration};
 
 /// The log options are completed from the configuration.
 pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOptions) -> Result<Request> {
@@ -114,6 +114,10 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
                 None => signal::TERM,
             },
             all: words.get_flag("all"),
+        },
+        "wait" => Action::Wait {
+            id: id(words)?,
+            json: words.get_one::<String>("format").is_some_and(|format| format == "json"),
         },
         "delete" => Action::Delete { id: id(words)?, force: words.get_flag("force") },
         "exec" => Action::Exec { id: id(words)?, exec: Box::new(exec(words)?) },

@@ -188,6 +188,19 @@ pub(super) const VERBS: &[Words] = &[
         operands: &[ID],
         rest: Some(COMMAND),
     },
+    Words {
+        name: "wait",
+        about: "Wait for a container's end, and exit as its process did",
+        opts: &[&[choice(
+            "format",
+            Some('f'),
+            "FORMAT",
+            &["text", "json"],
+            "text: only the exit code; json: print the exit record too, and exit with 0 [default: text]",
+        )]],
+        operands: &[ID],
+        rest: None,
+    },
     Words { name: "pause", about: "Stop every process of a container", opts: &[], operands: &[ID], rest: None },
     Words { name: "resume", about: "Let a paused container go on", opts: &[], operands: &[ID], rest: None },
     Words {

@@ -59,6 +59,11 @@ const PATTERNS: Form = Form::OneOrMore(&Form::Pattern);
 pub(crate) const TOP: &[Key] = &[
     key("root", Form::Path, "Directory of the containers' records."),
     key("log", Form::Object(LOG), "Where failures are written, and what else."),
+    key(
+        "exit_record",
+        Form::Choice(&["none", "watcher"]),
+        "Whether a watcher stays beside each container and writes down how it ended. One without an annotation follows this.",
+    ),
     key("default_backend", Form::Text, "Where a container goes that no rule matches: native, or a runtime's name."),
     key(
         "runtimes",

@@ -157,6 +157,11 @@ impl Configuration {
         Ok(routing)
     }
 
+    /// Whether a watcher is wanted for containers that do not say.
+    pub(crate) fn exit_record(&self) -> bool {
+        self.top.get("exit_record").and_then(Node::text) == Some("watcher")
+    }
+
     /// Everything that is wrong, in the order of the file.
     pub(crate) fn faults(&self) -> Vec<Error> {
         self.judge().1.iter().map(|fault| self.error(fault)).collect()

@@ -21,6 +21,11 @@ pub const SECCOMP_FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 pub const SYSTEMD_PROPERTY: &str = "org.systemd.property.";
 /// The name of a cgroup inside of that unit, which is then the container's.
 pub const SYSTEMD_SUBGROUP: &str = "run.oci.systemd.subgroup";
+/// `watcher`: a process stays beside the container and writes down how it ended. `none`: none does, whatever the
+/// configuration says.
+pub const EXIT_RECORD: &str = "dev.wharf.exit-record";
+/// How long the container may run, as `90s`: a watcher ends it then.
+pub const LIFETIME: &str = "dev.wharf.lifetime";
 
 /// What becomes of an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,12 @@ pub const TABLE: &[Annotation] = &[
     row(PIDFD_RECEIVER, Fate::Applied, "this socket is given a pidfd of the container's first process"),
     row(SECCOMP_RECEIVER, Fate::Applied, "this is the seccomp profile's listenerPath, where it has none"),
     row(SECCOMP_FAIL_UNKNOWN, Fate::Applied, "a system call in the seccomp profile that is not known is an error"),
+    row(
+        EXIT_RECORD,
+        Fate::Applied,
+        "`watcher`: a process beside the container writes down how it ended; `none`: none does",
+    ),
+    row(LIFETIME, Fate::Applied, "the container is killed when it has run for this long, as `90s` or `1h30m`"),
     row("run.oci.seccomp.plugins", Fate::Refused, "wharf loads no code of others; use listenerPath"),
     row("run.oci.seccomp_bpf_data", Fate::Refused, "use linux.seccomp"),
     row("run.oci.handler", Fate::Refused, "wharf runs programs of this kernel only"),
@@ -76,6 +87,7 @@ pub const TABLE: &[Annotation] = &[
     row("org.criu.config", Fate::Ignored, "it is for checkpoint and restore"),
     row("run.oci.", Fate::Ignored, "it is not known"),
     row("krun.", Fate::Ignored, "it is for a handler that is refused"),
+    row("dev.wharf.", Fate::Refused, "there is no annotation of this name"),
     row("module.wasm.image/variant", Fate::Ignored, "it is for a handler that is refused"),
 ];
 

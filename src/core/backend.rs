@@ -9,8 +9,8 @@
 //! ```
 
 use crate::{
-    Bundle, CgroupPaths, ContainerId, Error, Exec, Joined, Kind, Process, Record, Remark, Result, Statistics, Status,
-    Terminal, Verb, allowed,
+    Bundle, CgroupPaths, ContainerId, Ended, Error, Exec, Joined, Kind, Process, Record, Remark, Result, Statistics,
+    Status, Terminal, Verb, allowed,
 };
 use oci_spec::runtime::LinuxResources;
 use std::os::fd::BorrowedFd;
@@ -101,6 +101,11 @@ pub trait Backend {
         true
     }
 
+    /// Whether its containers have a process of this host that a watcher can stay beside.
+    fn can_be_watched(&self) -> bool {
+        true
+    }
+
     /// Judges the whole job. Nothing exists afterwards that did not before.
     fn draft<'a>(&'a self, job: Job<'a>) -> Result<Box<dyn Draft + 'a>>;
 
@@ -168,9 +173,8 @@ pub trait Backend {
     /// directory. Collects errors and goes on.
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;
 
-    /// Passes signals on to a payload that this process created and waits for its end; returns its exit code, 128 + n
-    /// for signal n.
-    fn wait(&self, record: &Record) -> Result<i32>;
+    /// Passes signals on to a payload that this process created and waits for its end.
+    fn wait(&self, record: &Record) -> Result<Ended>;
 }
 
 /// One event of a container.

@@ -4,8 +4,10 @@
 pub mod annotations;
 mod backend;
 mod bundle;
+pub mod duration;
 mod error;
 mod exec;
+mod exit;
 mod id;
 mod level;
 mod lifecycle;
@@ -13,12 +15,14 @@ mod properties;
 mod record;
 mod statistics;
 mod terminal;
+pub mod time;
 mod verdict;
 
 pub use backend::{Backend, Created, Draft, Event, Hold, Job, Log, Supervisor, Unsupported, Warnings};
 pub use bundle::{Bundle, parse_resources, read_process};
 pub use error::{Error, Kind, Result, errno_text};
 pub use exec::{Exec, Joined, User};
+pub use exit::{EXIT_FILE, EXIT_VERSION, Ended, Exit, Oom, OomVerdict, Sender, Sent, Usage, WitnessKind};
 pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};

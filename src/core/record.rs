@@ -1,5 +1,6 @@
 //! What wharf remembers of a container between two calls.
 
+use crate::WitnessKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -46,6 +47,9 @@ pub struct Record {
     pub poststart: Vec<HookEntry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<HookEntry>,
+    /// Who writes down how the payload ends, where somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<WitnessKind>,
     /// The backend's own memory, opaque to everyone else.
     #[serde(default)]
     pub private: serde_json::Value,

@@ -2,6 +2,7 @@
 
 use crate::Relay;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use wharf_core::Ended;
 use wharf_sys::{Errno, Result, libc, lot, process, signal};
 
 /// Something else that is attended to meanwhile.
@@ -15,25 +16,25 @@ pub trait Beside {
     fn last(&self) -> Result<()>;
 }
 
-/// Waits for the child `pid`: its exit code, or 128 + n for signal n. All signals must have been blocked before it was
+/// Waits for the child `pid`, and tells how it ended. All signals must have been blocked before it was
 /// born, so that none is lost. Orphans that are left to us are collected too.
-pub fn wait(pid: i32, relay: Option<Relay>, beside: Option<&dyn Beside>) -> Result<i32> {
+pub fn wait(pid: i32, relay: Option<Relay>, beside: Option<&dyn Beside>) -> Result<Ended> {
     lot::close_served();
     let pidfd = process::pidfd(pid)?;
     if relay.is_none() && beside.is_none() {
         loop {
-            if let Some(code) = reap(pid)? {
+            if let Some(ended) = reap(pid)? {
                 lot::served(pidfd);
-                return Ok(code);
+                return Ok(ended);
             }
             pass_on(signal::next()?, &pidfd)?;
         }
     }
     let mut attended = Attended { signals: signal::descriptor()?, relay, beside };
     loop {
-        if let Some(code) = reap(pid)? {
+        if let Some(ended) = reap(pid)? {
             attended.last()?;
-            return Ok(code);
+            return Ok(ended);
         }
         match attended.next_signal()? {
             libc::SIGTSTP if attended.suspend()? => {}
@@ -105,11 +106,11 @@ impl Attended<'_> {
     }
 }
 
-/// The payload's code where it has ended.
-fn reap(pid: i32) -> Result<Option<i32>> {
-    while let Some((ended, how)) = process::wait(-1, libc::WNOHANG)? {
+/// How the payload ended, where it has.
+fn reap(pid: i32) -> Result<Option<Ended>> {
+    while let Some((ended, status)) = process::wait_status(-1, libc::WNOHANG)? {
         if ended == pid {
-            return Ok(Some(how.code()));
+            return Ok(Some(Ended::of_status(status)));
         }
     }
     Ok(None)

@@ -1,9 +1,9 @@
 //! Failures and, when asked for, more, in the file that the engine reads or on stderr. Silent on success.
 
-use super::time::now_in_seconds;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use wharf_core::time::now_in_seconds;
 use wharf_core::{Error, Kind, Level, Result};
 
 #[derive(Debug)]

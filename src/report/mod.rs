@@ -1,6 +1,7 @@
 //! Turns records and errors into the words that OCI and the caller expect.
 
 mod events;
+mod exit;
 mod features;
 mod gc;
 mod log;
@@ -8,9 +9,9 @@ mod plan;
 mod ps;
 mod spec;
 mod state;
-mod time;
 
 pub(crate) use events::event;
+pub(crate) use exit::exit;
 pub(crate) use features::features;
 pub(crate) use gc::{Leftover, leftovers};
 pub(crate) use log::Log;
@@ -18,7 +19,6 @@ pub(crate) use plan::Plan;
 pub(crate) use ps::{of_pids, pids, processes};
 pub(crate) use spec::spec;
 pub(crate) use state::{Row, owner, state, table};
-pub(crate) use time::now;
 
 use std::io::Write;
 use wharf_core::{Error, Kind, Result};

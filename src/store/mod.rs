@@ -13,10 +13,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wharf_core::{ContainerId, Error, Kind, RECORD_VERSION, Record, Result};
+use wharf_sys::Errno;
 use wharf_sys::dir::{self, Lock};
 
 const RECORD: &str = "record.json";
 const RECORD_NEW: &str = "record.json.new";
+/// How often a directory is emptied that fills meanwhile.
+const TRIES: u32 = 100;
 
 /// The open directory of all records.
 #[derive(Debug)]
@@ -146,8 +149,16 @@ impl Store {
 
     /// Removes a locked entry with all that is in it.
     pub(crate) fn remove(&self, entry: &Entry) -> Result<()> {
-        dir::clear(entry.dir(), RECORD).map_err(|errno| self.failed("clear", &entry.id, errno))?;
-        dir::remove_dir_at(self.dir.as_fd(), entry.id.as_str()).map_err(|errno| self.failed("remove", &entry.id, errno))
+        let mut tries = 0;
+        loop {
+            dir::clear(entry.dir(), RECORD).map_err(|errno| self.failed("clear", &entry.id, errno))?;
+            tries += 1;
+            match dir::remove_dir_at(self.dir.as_fd(), entry.id.as_str()) {
+                // Who sends a signal notes it there, without the lock.
+                Err(Errno::ENOTEMPTY) if tries < TRIES => {}
+                other => return other.map_err(|errno| self.failed("remove", &entry.id, errno)),
+            }
+        }
     }
 
     /// Every id that has a directory, sorted. Names that are no ids are left alone.

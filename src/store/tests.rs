@@ -47,6 +47,7 @@ fn record(id: &str) -> Record {
         annotations: Default::default(),
         poststart: Vec::new(),
         poststop: Vec::new(),
+        witness: None,
         private: serde_json::Value::Null,
     }
 }

@@ -42,6 +42,12 @@ impl Arena {
         Arena { used: AtomicUsize::new(0) }
     }
 
+    /// From now on all memory comes from the C library, which takes it back: for a process that lives long. What was
+    /// given out stays where it is.
+    pub fn retire(&self) {
+        self.used.store(SIZE, Relaxed);
+    }
+
     fn start() -> usize {
         BLOCK.0.get() as usize
     }
@@ -141,6 +147,10 @@ mod tests {
             assert!(Arena::offset(big).is_none() && !big.is_null());
             let big = arena.realloc(big, layout(SIZE, 1), SIZE * 2);
             arena.dealloc(big, layout(SIZE * 2, 1));
+            arena.retire();
+            let small = arena.alloc(layout(1, 1));
+            assert!(Arena::offset(small).is_none() && !small.is_null());
+            arena.dealloc(small, layout(1, 1));
         }
     }
 }

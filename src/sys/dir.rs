@@ -120,6 +120,11 @@ pub fn lock_file_at(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
 }
 
+/// Opens the regular file `name`, to be locked or read.
+pub fn open_file_at(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    openat(dir, name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
+}
+
 /// Unlinks the file, socket or link `name`.
 pub fn remove_file_at(dir: BorrowedFd<'_>, name: &str) -> Result<()> {
     unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)

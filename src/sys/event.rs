@@ -16,11 +16,38 @@ pub fn eventfd() -> Result<OwnedFd> {
 
 /// Sets the counter to 0 and says whether it was more.
 pub fn take(eventfd: impl AsFd) -> Result<bool> {
+    take_count(eventfd).map(|count| count > 0)
+}
+
+/// Sets the counter to 0 and says what it was.
+pub fn take_count(eventfd: impl AsFd) -> Result<u64> {
     let mut counter = [0; 8];
     match read(eventfd, &mut counter) {
-        Ok(_) => Ok(u64::from_ne_bytes(counter) > 0),
-        Err(Errno::EAGAIN) => Ok(false),
+        Ok(_) => Ok(u64::from_ne_bytes(counter)),
+        Err(Errno::EAGAIN) => Ok(0),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Something that becomes readable when a name appears in the working directory (inotify(7)).
+pub fn names_appear_here() -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    let watch = own(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) } as libc::c_long)?;
+    let events = libc::IN_CREATE | libc::IN_MOVED_TO;
+    // SAFETY: the path is NUL-terminated.
+    check(unsafe { libc::inotify_add_watch(watch.as_raw_fd(), c".".as_ptr(), events) }.into())?;
+    Ok(watch)
+}
+
+/// Forgets what has appeared.
+pub fn forget(watch: impl AsFd) -> Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match read(&watch, &mut buffer) {
+            Ok(_) => {}
+            Err(Errno::EAGAIN) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
     }
 }
 

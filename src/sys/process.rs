@@ -39,6 +39,18 @@ impl Ended {
 
 /// Waits for the child `pid`, or any child where it is -1. `None` only with `WNOHANG` in `flags`.
 pub fn wait(pid: i32, flags: i32) -> Result<Option<(i32, Ended)>> {
+    Ok(wait_status(pid, flags)?.map(|(pid, status)| {
+        let ended = if libc::WIFEXITED(status) {
+            Ended::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Ended::Signaled(libc::WTERMSIG(status))
+        };
+        (pid, ended)
+    }))
+}
+
+/// As [`wait`], with the status as wait(2) gives it.
+pub fn wait_status(pid: i32, flags: i32) -> Result<Option<(i32, i32)>> {
     let mut status = 0;
     loop {
         // SAFETY: status is our own variable.
@@ -46,14 +58,7 @@ pub fn wait(pid: i32, flags: i32) -> Result<Option<(i32, Ended)>> {
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno),
             Ok(0) => return Ok(None),
-            Ok(pid) => {
-                let ended = if libc::WIFEXITED(status) {
-                    Ended::Exited(libc::WEXITSTATUS(status))
-                } else {
-                    Ended::Signaled(libc::WTERMSIG(status))
-                };
-                return Ok(Some((pid as i32, ended)));
-            }
+            Ok(pid) => return Ok(Some((pid as i32, status))),
         }
     }
 }
@@ -62,6 +67,73 @@ pub fn wait(pid: i32, flags: i32) -> Result<Option<(i32, Ended)>> {
 pub fn pidfd(pid: i32) -> Result<OwnedFd> {
     // SAFETY: plain integers.
     own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map_err(note(Call::PidfdOpen))
+}
+
+/// The status of wait(2) of a process that somebody has waited for, from its pidfd alone (`PIDFD_GET_INFO` with
+/// `PIDFD_INFO_EXIT`, Linux 6.15). None while nobody has; `EOPNOTSUPP` where the kernel does not keep it. It is that of the
+/// process's first thread: where another one dumped core, the flag for that is missing.
+pub fn exit_status(pidfd: impl AsFd) -> Result<Option<i32>> {
+    /// struct pidfd_info of Linux 6.15.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xFF, 11, struct pidfd_info)`
+    const PIDFD_GET_INFO: u64 = 3 << 30 | (size_of::<Info>() as u64) << 16 | 0xff << 8 | 11;
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: info is as long as the request says; the kernel writes nothing behind it.
+    let result = unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    match check(result) {
+        Ok(_) if info.mask & EXIT != 0 => Ok(Some(info.exit_code)),
+        Ok(_) => Ok(None),
+        // Kernels that do not keep it know nothing of a process that is gone, or not this request.
+        Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOTTY) => Err(Errno::EOPNOTSUPP),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Ends the calling thread alone (exit(2)): the process lives on in its others.
+pub fn end_thread() -> ! {
+    loop {
+        // SAFETY: does not return; nothing of this thread is looked at by others.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+}
+
+/// Whether the kernel dumps core at a signal that nobody handles (signal(7)).
+pub fn dumps_core(signal: i32) -> bool {
+    use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ};
+    [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ].contains(&signal)
+}
+
+/// Whether [`exit_status`] will have an answer, tried with a process made for it. The caller must have one thread.
+pub fn keeps_exit_status() -> Result<bool> {
+    match crate::namespace::clone(0, None)? {
+        crate::namespace::Side::Child => exit_now(0),
+        crate::namespace::Side::Parent { pid, pidfd } => {
+            wait(pid, 0)?;
+            Ok(exit_status(&pidfd).is_ok())
+        }
+    }
+}
+
+/// Waits until the process behind a pidfd has been waited for by its parent, at most `milliseconds` (-1 for ever).
+/// Kernels before 6.9 do not tell: there it returns false when the time is over.
+pub fn reaped(pidfd: impl AsFd, milliseconds: i32) -> Result<bool> {
+    let mut poll = libc::pollfd { fd: pidfd.as_fd().as_raw_fd(), events: 0, revents: 0 };
+    loop {
+        // SAFETY: one pollfd of our own.
+        match check(unsafe { libc::poll(&raw mut poll, 1, milliseconds) as libc::c_long }) {
+            Err(Errno::EINTR) if milliseconds < 0 => {}
+            Err(errno) => return Err(errno),
+            Ok(ready) => return Ok(ready > 0),
+        }
+    }
 }
 
 /// A copy of the descriptor `number` of the process behind a pidfd (pidfd_getfd(2)); takes the right to trace it.
@@ -146,6 +218,25 @@ pub fn exec(path: &CStr, arguments: &ExecStrings<'_>, environment: &ExecStrings<
         libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr());
     }
     Errno::last()
+}
+
+/// Lets the kernel take back the pages of the program's code until they are needed again: a process that waits for hours
+/// needs few of them.
+pub fn let_go_of_code() {
+    unsafe extern "C" {
+        // From the linker: the first and the last address of code.
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    const PAGE: usize = 4096;
+    let (first, last) = (&raw const __executable_start as usize, &raw const etext as usize);
+    let (first, last) = (first.next_multiple_of(PAGE), last / PAGE * PAGE);
+    if first < last {
+        // SAFETY: nothing between the two is ever written, so what is dropped is read from the file again.
+        unsafe {
+            libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_DONTNEED);
+        }
+    }
 }
 
 pub fn set_umask(mask: u32) -> u32 {
@@ -264,4 +355,25 @@ pub fn set_schedule(mut schedule: Schedule) -> Result<()> {
 pub unsafe fn argument_strings(count: i32, values: *const *const c_char) -> Vec<&'static CStr> {
     // SAFETY: the caller's promise.
     (0..count.max(0) as usize).map(|index| unsafe { CStr::from_ptr(*values.add(index)) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::{Side, clone};
+
+    #[test]
+    fn a_status_is_read_from_a_pidfd_after_somebody_else_has_waited() {
+        let Ok(Side::Parent { pid, pidfd }) = clone(0, None) else { exit_now(42) };
+        assert!(readable(&pidfd, 10_000).unwrap());
+        assert!(!reaped(&pidfd, 0).unwrap(), "a process that nobody has waited for");
+        wait(pid, 0).unwrap();
+        match exit_status(&pidfd) {
+            Err(Errno::EOPNOTSUPP) => println!("skipped: this kernel does not keep exit statuses (Linux 6.15 does)"),
+            other => {
+                assert_eq!(other, Ok(Some(42 << 8)));
+                assert!(reaped(&pidfd, 0).unwrap());
+            }
+        }
+    }
 }

@@ -78,6 +78,12 @@ impl Procfs {
         field(&buffer[..length], 22).ok_or(Errno::EIO)
     }
 
+    /// `PID/stat`, to be read with [`Stat::of`] as long as there is such a process, and never of another one.
+    pub fn open_stat(&self, pid: i32) -> Result<OwnedFd> {
+        let path = CString::new(format!("{pid}/stat")).map_err(|_| Errno::EINVAL)?;
+        self.open_file(&path, libc::O_RDONLY)
+    }
+
     /// The pid of the process behind a pidfd, as it is here; `ESRCH` where it has ended, or is not to be seen here.
     pub fn pid_of(&self, pidfd: impl AsFd) -> Result<i32> {
         let path = CString::new(format!("self/fdinfo/{}", pidfd.as_fd().as_raw_fd())).map_err(|_| Errno::EINVAL)?;
@@ -114,6 +120,40 @@ impl Procfs {
     }
 }
 
+/// What `PID/stat` says now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// It has ended, and its parent has not collected it yet.
+    pub zombie: bool,
+    pub start_time: u64,
+    /// Whether a process that lives shows the caller what is for those who may trace it. Where it does not, `status` is 0.
+    pub shown: bool,
+    /// As wait(2) gives it; of a zombie alone.
+    pub status: i32,
+}
+
+impl Stat {
+    /// `ESRCH` when its parent has collected it.
+    pub fn of(file: impl AsFd) -> Result<Stat> {
+        let mut buffer = [0; 1024];
+        let length = fd::read_at(file, &mut buffer, 0)?;
+        Self::parse(&buffer[..length]).ok_or(Errno::EIO)
+    }
+
+    fn parse(stat: &[u8]) -> Option<Stat> {
+        const START_CODE: usize = 26;
+        const EXIT_CODE: usize = 52;
+        let state = *stat.get(stat.iter().rposition(|byte| *byte == b')')? + 2)?;
+        Some(Stat {
+            zombie: state == b'Z',
+            start_time: field(stat, 22)?,
+            // 1 stands for what is hidden.
+            shown: field(stat, START_CODE)? > 1,
+            status: field(stat, EXIT_CODE)?.try_into().ok()?,
+        })
+    }
+}
+
 /// A number of `PID/stat` behind the command, by its place in proc_pid_stat(5). The command, field 2, may hold spaces and
 /// parentheses, so fields are counted from the last parenthesis on.
 fn field(stat: &[u8], number: usize) -> Option<u64> {
@@ -134,6 +174,16 @@ mod tests {
         let stat = format!("7 (a b) 1 (c) {tail}");
         assert_eq!((field(stat.as_bytes(), 22), field(stat.as_bytes(), 9)), (Some(4242), Some(6)));
         assert_eq!(field(b"7 (", 22), None);
+    }
+
+    #[test]
+    fn a_zombie_tells_its_status() {
+        let numbers: Vec<String> = (4..52).map(|number| number.to_string()).collect();
+        let stat = |state: char, last: u32| format!("7 (a) Z) {state} {} {last}\n", numbers.join(" "));
+        let read = Stat::parse(stat('Z', 1792).as_bytes()).unwrap();
+        assert_eq!(read, Stat { zombie: true, start_time: 22, shown: true, status: 1792 });
+        assert!(!Stat::parse(stat('S', 0).as_bytes()).unwrap().zombie);
+        assert_eq!(Stat::parse(b"7 (a) Z 4 5"), None);
     }
 
     #[test]

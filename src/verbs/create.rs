@@ -9,13 +9,17 @@
 //! Hold::release            the payload outlives us
 //! ```
 
+use super::witness::{self, Wish};
 use super::{Found, backend, facts, pid_file};
 use crate::cli::{self, LogOptions, Request};
-use crate::report::{self, Log};
+use crate::report::Log;
 use crate::route::Route;
 use crate::store::{Entry, Store, exists};
 use std::path::Path;
-use wharf_core::{Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result, Warnings};
+use wharf_core::{
+    Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result, Warnings, time,
+};
+use wharf_monitor::Watcher;
 
 pub(super) fn create(request: &Request, asked: &cli::Create, options: &LogOptions, log: &Log) -> Result<()> {
     make(request, asked, options, log, Then::Leave).map(drop)
@@ -29,6 +33,8 @@ pub(super) enum Then {
     Start,
     /// `run`
     StartAndWait,
+    /// `run --keep`
+    StartAndKeep,
 }
 
 /// Leaves the container's lock with the caller; a failure leaves nothing behind.
@@ -59,13 +65,15 @@ pub(super) fn make(
         rootless: request.rootless.as_deref(),
         no_subreaper: asked.no_subreaper,
         then_start: then != Then::Leave,
-        foreground: then == Then::StartAndWait,
+        foreground: matches!(then, Then::StartAndWait | Then::StartAndKeep),
         ..Job::new(&asked.id, &bundle)
     });
     // Engines match the words for an id that is taken; what else is wrong then comes of that.
     let draft = drafted.map_err(|error| taken(&request.root, &asked.id).unwrap_or(error))?;
     log.warn_each(|| draft.remarks().iter().map(ToString::to_string).collect());
+    let wish = witness::wish(request, &bundle, backend.as_ref(), then)?;
     let mut record = begin(request, asked, &bundle, backend.name(), route);
+    record.witness = wish.kind;
     draft.describe(&mut record);
     let store = Store::make(&request.root)?;
     let entry = match store.create(&asked.id) {
@@ -74,7 +82,7 @@ pub(super) fn make(
         }
         other => other?,
     };
-    match finish(draft, &entry, &mut record, asked.pid_file.as_deref()) {
+    match finish(draft, &entry, &mut record, asked.pid_file.as_deref(), &wish) {
         Ok(warnings) => log.warn_each(|| warnings.iter().map(ToString::to_string).collect()),
         Err(error) => {
             if let Err(left) = store.remove(&entry) {
@@ -108,7 +116,7 @@ fn begin(request: &Request, asked: &cli::Create, bundle: &Bundle, backend: &str,
         rule: route.rule,
         argv0: if request.argv0 == "wharf" { String::new() } else { request.argv0.clone() },
         owner: wharf_sys::dir::effective_uid(),
-        created: report::now(),
+        created: time::now(),
         state: None,
         init: None,
         engine_pid: 0,
@@ -116,11 +124,18 @@ fn begin(request: &Request, asked: &cli::Create, bundle: &Bundle, backend: &str,
         annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
         poststart: Vec::new(),
         poststop: Vec::new(),
+        witness: None,
         private: serde_json::Value::Null,
     }
 }
 
-fn finish(draft: Box<dyn Draft + '_>, entry: &Entry, record: &mut Record, pid_file: Option<&Path>) -> Result<Warnings> {
+fn finish(
+    draft: Box<dyn Draft + '_>,
+    entry: &Entry,
+    record: &mut Record,
+    pid_file: Option<&Path>,
+    wish: &Wish,
+) -> Result<Warnings> {
     entry.save_draft(record)?;
     let tell = |cgroup: CgroupPaths| entry.save(&Record { cgroup, ..record.clone() });
     let created = draft.create(entry.dir(), record, &tell)?;
@@ -133,6 +148,11 @@ fn finish(draft: Box<dyn Draft + '_>, entry: &Entry, record: &mut Record, pid_fi
     if let Some(path) = pid_file {
         pid_file::write(path, record.engine_pid)?;
     }
-    created.hold.release().inspect_err(|_| pid_file.into_iter().for_each(pid_file::remove))?;
+    let take_back = || pid_file.into_iter().for_each(pid_file::remove);
+    let watcher = wish.watcher(entry.dir(), record).inspect_err(|_| take_back())?;
+    created.hold.release().inspect_err(|_| {
+        watcher.into_iter().for_each(Watcher::stop);
+        take_back();
+    })?;
     Ok(created.warnings)
 }

@@ -1,6 +1,6 @@
 //! `delete`: removes all that a container holds; the record goes last, so that an interrupted delete can be repeated.
 
-use super::{Found, locate, no_such};
+use super::{Found, locate, no_such, witness};
 use crate::report::Log;
 use std::path::Path;
 use wharf_core::{ContainerId, Error, Kind, Result, Verb, Warnings, allowed};
@@ -59,7 +59,12 @@ impl Found {
             Err(_) if unknown || verb == Verb::ForceDelete => Ok(()),
             Err(error) => Err(error),
         }
-        .and_then(|()| self.backend.delete(&self.record, self.entry.dir()));
+        .and_then(|()| {
+            if verb == Verb::ForceDelete {
+                witness::note_delete(&self);
+            }
+            self.backend.delete(&self.record, self.entry.dir())
+        });
         self.removed(id, outcome, unknown, log)
     }
 
@@ -73,6 +78,7 @@ impl Found {
         match outcome {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
+                witness::let_witness_end(&self);
                 self.store.remove(&self.entry)?;
                 self.leave_open();
                 if unknown { Err(no_such(id)) } else { Ok(()) }

@@ -1,6 +1,6 @@
 //! `kill`: a signal to the container's init, or to every process of it.
 
-use super::Found;
+use super::{Found, witness};
 use std::path::Path;
 use wharf_core::{ContainerId, Result, Status, Verb, allowed};
 
@@ -14,7 +14,7 @@ pub(super) fn kill(root: &Path, id: &ContainerId, signal: i32, all: bool) -> Res
             allowed(id, status, Verb::Kill)?;
         }
     }
-    found.backend.kill(&found.record, found.entry.dir(), signal, all)?;
+    witness::noting_kill(&found, signal, || found.backend.kill(&found.record, found.entry.dir(), signal, all))?;
     found.leave_open();
     Ok(())
 }

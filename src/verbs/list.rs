@@ -1,6 +1,6 @@
 //! `list`: the containers below `--root`, of every backend. One that cannot be read does not hide the others.
 
-use super::Found;
+use super::{Found, witness};
 use crate::cli::ListFormat;
 use crate::report::{self, Log, Row};
 use crate::store::Store;
@@ -71,5 +71,5 @@ fn row(found: Found) -> Seen {
         Err(error) => (None, 0, Some(error)),
     };
     let owner = report::owner(found.record.owner);
-    Ok((Row::new(found.record, status, pid, owner), why))
+    Ok((Row::new(witness::told(&found, status), status, pid, owner), why))
 }

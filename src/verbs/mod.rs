@@ -21,6 +21,8 @@ mod spec;
 mod start;
 mod state;
 mod update;
+mod wait;
+mod witness;
 
 use crate::cli::{Action, LogOptions, Request};
 use crate::report::Log;
@@ -49,6 +51,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Ps { id, format, options } => ps::ps(root, id, *format, options),
         Action::Events { id, interval } => events::events(root, id, *interval),
         Action::Update { id, from } => update::update(root, id, from),
+        Action::Wait { id, json } => return wait::wait(root, id, *json),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
         Action::Gc { apply, stopped, format } => gc::gc(root, *apply, *stopped, *format, log),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),

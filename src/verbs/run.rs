@@ -1,10 +1,11 @@
 //! `run`: create, start and, in the foreground, wait and delete.
 
 use super::create::{self, Then};
-use super::no_such;
+use super::{Found, no_such, witness};
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
-use wharf_core::{Kind, Result, Verb};
+use wharf_core::{Kind, Result, Verb, Warnings};
+use wharf_monitor::Watch;
 
 /// The payload's exit code; 0 when it is left to itself.
 pub(super) fn run(
@@ -16,10 +17,17 @@ pub(super) fn run(
     keep: bool,
 ) -> Result<i32> {
     let id = &asked.id;
-    let then = if detach { Then::Start } else { Then::StartAndWait };
+    let then = match (detach, keep) {
+        (true, _) => Then::Start,
+        (false, false) => Then::StartAndWait,
+        (false, true) => Then::StartAndKeep,
+    };
     let found = create::make(request, asked, options, log, then)?;
-    match found.backend.start(&found.record, found.entry.dir()) {
-        Ok(warnings) => warnings.iter().for_each(|warning| log.warn(|| warning.to_string())),
+    let watch = match start(&found) {
+        Ok((watch, warnings)) => {
+            warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
+            watch
+        }
         Err(error) => {
             if let Err(left) = found.delete(id, Verb::ForceDelete, log) {
                 log.warn(|| format!("clean up after a failed start: {left}"));
@@ -29,13 +37,19 @@ pub(super) fn run(
             }
             return Err(error);
         }
-    }
+    };
     if detach {
         return found.await_ready().map(|()| 0);
     }
     // While the payload lives, others may signal and delete it.
     found.entry.unlock()?;
     let ended = found.backend.wait(&found.record);
+    if let Ok(ended) = ended
+        && let Err(error) = witness::finish(&found, watch, ended)
+    {
+        log.warn(|| format!("how container {id} ended: {error}"));
+    }
+    let ended = ended.map(|ended| ended.code().unwrap_or(255));
     if keep && ended.is_ok() {
         return ended;
     }
@@ -52,4 +66,10 @@ pub(super) fn run(
         Err(error) if error.kind() == Kind::NoSuchContainer => Ok(code),
         Err(error) => Err(error),
     }
+}
+
+fn start(found: &Found) -> Result<(Option<Watch>, Warnings)> {
+    let watch = witness::own(found)?;
+    witness::note_start(found)?;
+    Ok((watch, found.backend.start(&found.record, found.entry.dir())?))
 }

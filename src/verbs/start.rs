@@ -1,6 +1,6 @@
 //! `start`: lets a created container run its process.
 
-use super::{Found, locate, no_such};
+use super::{Found, locate, no_such, witness};
 use crate::report::Log;
 use std::path::Path;
 use wharf_core::{ContainerId, Result, Verb, allowed};
@@ -19,6 +19,7 @@ pub(super) fn start(root: &Path, id: &ContainerId, log: &Log) -> Result<()> {
         }
     };
     found.backend.may_start(&found.record, found.entry.dir())?;
+    witness::note_start(&found)?;
     let warnings = found.backend.start(&found.record, found.entry.dir())?;
     warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
     found.await_ready()

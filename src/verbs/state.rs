@@ -1,6 +1,6 @@
 //! `state`: what the container is doing, as JSON. Never waits for a lock.
 
-use super::Found;
+use super::{Found, witness};
 use crate::report::{self, Row};
 use std::path::Path;
 use wharf_core::{ContainerId, Result};
@@ -9,7 +9,8 @@ pub(super) fn state(root: &Path, id: &ContainerId) -> Result<()> {
     let found = Found::look(root, id)?;
     let (status, pid) = found.state()?;
     let owner = report::owner(found.record.owner);
-    report::print(&report::state(&Row::new(found.record.clone(), Some(status), pid, owner))?)?;
+    let record = witness::told(&found, Some(status));
+    report::print(&report::state(&Row::new(record, Some(status), pid, owner))?)?;
     found.leave_open();
     Ok(())
 }

@@ -183,6 +183,7 @@ pub(crate) const ROWS: &[Row] = &[
     limit("pids-limit", "--pids-limit 5", r#"update {"pids":{"limit":5}}"#, "update --pids-limit on the"),
     row("update", "l3-cache-schema", "--l3-cache-schema x", Refused("--l3-cache-schema: Intel RDT is not supported")),
     row("update", "mem-bw-schema", "--mem-bw-schema x", Refused("--mem-bw-schema: Intel RDT is not supported")),
+    row("wait", "format", "--format json", Refused("its process is known to another runtime")),
     row("list", "format", "--format json", Ours),
     row("list", "quiet", "--quiet", Ours),
     row("gc", "apply", "--apply", Ours),

@@ -25,7 +25,7 @@ use crate::launch::birth::Birth;
 use crate::launch::console::{self, Console};
 use crate::launch::{Slots, seal, written};
 use crate::listener::Agent;
-use crate::{activation, freeze, identity, limits, listener, status};
+use crate::{activation, freeze, limits, listener, status};
 use kept::Kept;
 use member::Member;
 use std::ffi::CString;
@@ -35,6 +35,7 @@ use wharf_core::{
     ContainerId, Error, Exec, Joined, Record, Result, Status, Terminal, Verb, allowed, annotations, read_process,
 };
 use wharf_foreground::HostTerminal;
+use wharf_monitor::identity;
 use wharf_plan::{Facts, Listen};
 use wharf_steps::Slot;
 use wharf_sys::lot::{Lot, served};

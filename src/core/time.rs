@@ -3,13 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now, to the nanosecond.
-pub(crate) fn now() -> String {
+pub fn now() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     rfc3339(since.as_secs(), Some(since.subsec_nanos()))
 }
 
 /// Now, to the second, as log lines have it.
-pub(super) fn now_in_seconds() -> String {
+pub fn now_in_seconds() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(), None)
 }
 

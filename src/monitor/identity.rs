@@ -1,6 +1,5 @@
 //! Which process a recorded one is: a pid alone is reused, and a persistent record survives a reboot.
 
-use crate::draft::open_proc;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_core::{Error, Process, Result};
 use wharf_sys::procfs::Procfs;
@@ -10,7 +9,7 @@ use wharf_sys::{Errno, fd, process};
 const PIDFS: i64 = 0x5049_4446;
 
 /// The identity of a living process, for a record.
-pub(crate) fn of(proc: &Procfs, pid: i32, pidfd: impl AsFd) -> Result<Process> {
+pub fn of(proc: &Procfs, pid: i32, pidfd: impl AsFd) -> Result<Process> {
     let read =
         || Ok(Process { pid, start_time: proc.start_time(pid)?, boot_id: proc.boot_id()?, pidfd_inode: inode(pidfd)? });
     read().map_err(|errno: Errno| Error::system(format!("identify process {pid}"), errno as i32))
@@ -25,23 +24,32 @@ fn inode(pidfd: impl AsFd) -> Result<u64, Errno> {
 
 /// A pidfd of the recorded process, if it is that one and has not ended. `dir` is the container's state
 /// directory, where that is at hand.
-pub(crate) fn alive<'a>(dir: impl Into<Option<BorrowedFd<'a>>>, recorded: &Process) -> Result<Option<OwnedFd>> {
+pub fn alive<'a>(dir: impl Into<Option<BorrowedFd<'a>>>, recorded: &Process) -> Result<Option<OwnedFd>> {
+    look(dir.into(), recorded, true)
+}
+
+/// The same of one that may have ended, as long as nobody has waited for it.
+pub fn find<'a>(dir: impl Into<Option<BorrowedFd<'a>>>, recorded: &Process) -> Result<Option<OwnedFd>> {
+    look(dir.into(), recorded, false)
+}
+
+fn look(dir: Option<BorrowedFd<'_>>, recorded: &Process, must_live: bool) -> Result<Option<OwnedFd>> {
     let doing = |errno: Errno| Error::system(format!("look for process {}", recorded.pid), errno as i32);
     let pidfd = match process::pidfd(recorded.pid) {
         Err(Errno::ESRCH) => return Ok(None),
         other => other.map_err(doing)?,
     };
-    if process::readable(&pidfd, 0).map_err(doing)? {
+    if must_live && process::readable(&pidfd, 0).map_err(doing)? {
         return Ok(None);
     }
     // What lies in memory was written since the boot, so the boot need not be compared, nor whether the kernel still
     // numbers its pidfds.
-    let in_memory = dir.into().map_or(Ok(false), in_memory).map_err(doing)?;
+    let in_memory = dir.map_or(Ok(false), in_memory).map_err(doing)?;
     if recorded.pidfd_inode != 0 && in_memory {
         let same = fd::stat(&pidfd).map_err(doing)?.st_ino == recorded.pidfd_inode;
         return Ok(same.then_some(pidfd));
     }
-    let proc = open_proc()?;
+    let proc = Procfs::open().map_err(|errno| Error::system("open /proc", errno as i32))?;
     if proc.boot_id().map_err(doing)? != recorded.boot_id {
         return Ok(None);
     }
