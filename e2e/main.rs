@@ -13,6 +13,7 @@ mod crash;
 mod delegate;
 mod delegate_verbs;
 mod devices;
+mod doctor;
 mod domainname;
 mod engines;
 mod events;
@@ -166,6 +167,7 @@ fn main() -> std::process::ExitCode {
         exec_failures::trials(),
         stale_state::trials(),
         gc::trials(),
+        doctor::trials(),
         parallel::trials(),
         answers::trials(),
         features::trials(),

@@ -8,6 +8,7 @@
 
 mod cli;
 mod config;
+mod doctor;
 mod report;
 mod route;
 mod store;

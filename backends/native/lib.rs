@@ -20,6 +20,8 @@ mod status;
 mod update;
 mod wait;
 
+pub use launch::helpers::PLACES as HELPER_PLACES;
+
 use launch::Attached;
 use notify::Relay;
 use std::cell::RefCell;

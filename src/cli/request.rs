@@ -44,6 +44,7 @@ pub(crate) enum Action {
     Gc { apply: bool, stopped: bool, format: ListFormat },
     Spec { bundle: PathBuf, rootless: bool },
     Features,
+    Doctor { format: ListFormat },
     Config(ConfigAction),
     Explain(Explain),
     Plan(Plan),

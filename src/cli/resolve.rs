@@ -41,7 +41,14 @@ pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOption
         Action::Config(ConfigAction::Check { .. } | ConfigAction::Import { .. }) => PathBuf::new(),
         // Verbs that look at no record do without.
         other => match root(path(matches, "root").or(options.root), caller) {
-            Err(_) if matches!(other, Action::Features | Action::Plan(_) | Action::Spec { .. }) => PathBuf::new(),
+            Err(_)
+                if matches!(
+                    other,
+                    Action::Features | Action::Plan(_) | Action::Spec { .. } | Action::Doctor { .. }
+                ) =>
+            {
+                PathBuf::new()
+            }
             root => root?,
         },
     };
@@ -96,7 +103,7 @@ fn bears_a_broken_one(verb: &str, words: &ArgMatches, root_is_known: bool) -> bo
     match verb {
         "create" | "run" | "plan" | "route" => false,
         "config" => words.get_one::<String>("file").is_some(),
-        "spec" | "features" => true,
+        "spec" | "features" | "doctor" => true,
         _ => root_is_known,
     }
 }
@@ -135,6 +142,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
             rootless: words.get_flag("rootless"),
         },
         "features" => Action::Features,
+        "doctor" => Action::Doctor { format: format(words) },
         "plan" => Action::Plan(Plan {
             id: match words.get_one::<String>("container-id") {
                 Some(id) => ContainerId::new(id)?,

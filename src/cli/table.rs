@@ -276,6 +276,13 @@ pub(super) const VERBS: &[Words] = &[
     },
     Words { name: "features", about: "Print what wharf supports as JSON", opts: &[], operands: &[], rest: None },
     Words {
+        name: "doctor",
+        about: "Tell what this host can and cannot do for containers, why not, and what to do",
+        opts: &[&[choice("format", Some('f'), "FORMAT", &["table", "json"], "Form of the answer [default: table]")]],
+        operands: &[],
+        rest: None,
+    },
+    Words {
         name: "config",
         about: "Check the configuration, show what is in effect, or convert one of nexcage",
         opts: &[&[

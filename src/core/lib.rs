@@ -11,6 +11,7 @@ mod exit;
 mod id;
 mod level;
 mod lifecycle;
+mod passwd;
 mod properties;
 mod record;
 mod statistics;
@@ -27,6 +28,7 @@ pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
 pub use oci_spec::runtime::LinuxResources;
+pub use passwd::user_name;
 pub use properties::{PROPERTIES, Place, place};
 pub use record::{
     CgroupPaths, HierarchyPath, HookEntry, Manager, Process, RECORD_VERSION, Record, RecordState, RuleRecord,

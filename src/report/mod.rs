@@ -1,5 +1,6 @@
 //! Turns records and errors into the words that OCI and the caller expect.
 
+mod doctor;
 mod events;
 mod exit;
 mod features;
@@ -10,6 +11,7 @@ mod ps;
 mod spec;
 mod state;
 
+pub(crate) use doctor::examined;
 pub(crate) use events::event;
 pub(crate) use exit::exit;
 pub(crate) use features::features;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
-use wharf_core::{Record, Result, Status};
+use wharf_core::{Record, Result, Status, user_name};
 
 /// The state of runtime-spec (runtime.md), and what runc prints beside it.
 #[derive(Debug, Serialize)]
@@ -85,15 +85,7 @@ pub(crate) fn owner(uid: u32) -> String {
         return "root".to_owned();
     }
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    name_in(&passwd, uid).unwrap_or_else(|| format!("#{uid}"))
-}
-
-fn name_in(passwd: &str, uid: u32) -> Option<String> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
+    user_name(&passwd, uid).map_or_else(|| format!("#{uid}"), str::to_owned)
 }
 
 #[cfg(test)]
@@ -139,13 +131,5 @@ mod tests {
             lines[1],
             "c           42          created     /b          2026-01-01T00:00:00Z   root        native"
         );
-    }
-
-    #[test]
-    fn an_owner_is_named_as_passwd_has_it() {
-        let passwd = "root:x:0:0::/:/bin/sh\nbob:x:1000:1000::/:/bin/sh\n";
-        assert_eq!(name_in(passwd, 1000).as_deref(), Some("bob"));
-        assert_eq!(name_in(passwd, 100), None);
-        assert_eq!(owner(0), "root");
     }
 }

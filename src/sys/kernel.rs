@@ -43,6 +43,28 @@ pub enum Call {
     TimeNamespaces,
 }
 
+/// In the order of [`NEEDS`].
+pub const ALL: [Call; 18] = [
+    Call::OpenTree,
+    Call::MoveMount,
+    Call::Fsopen,
+    Call::PidfdSendSignal,
+    Call::PidfdOpen,
+    Call::Clone3,
+    Call::Openat2,
+    Call::PidfdGetfd,
+    Call::CloneIntoCgroup,
+    Call::SetnsPidfd,
+    Call::Faccessat2,
+    Call::MountNumber,
+    Call::CloseRange,
+    Call::MountSetattr,
+    Call::RecursiveAttributes,
+    Call::IdmappedMounts,
+    Call::SetSelfAttribute,
+    Call::TimeNamespaces,
+];
+
 /// All of them, in the order of [`Call`].
 pub const NEEDS: &[Need] = &[
     need("open_tree", "5.2", "every container", None),
@@ -150,7 +172,8 @@ mod tests {
         assert_eq!(named(Call::PidfdGetfd), "needs pidfd_getfd (Linux 5.6)");
         assert_eq!(named(Call::IdmappedMounts), "needs mount_setattr with MOUNT_ATTR_IDMAP (Linux 5.12)");
         assert_eq!(named(Call::TimeNamespaces), "needs time namespaces (Linux 5.6)");
-        assert_eq!(NEEDS.len(), Call::TimeNamespaces as usize + 1);
+        assert_eq!(NEEDS.len(), ALL.len());
+        assert!(ALL.iter().enumerate().all(|(index, call)| *call as usize == index));
         assert_eq!((needed(0), needed(1000)), (None, None));
     }
 

@@ -16,6 +16,7 @@ pub mod meter;
 pub mod mount;
 pub mod namespace;
 pub mod notification;
+pub mod presence;
 pub mod probe;
 pub mod process;
 pub mod procfs;

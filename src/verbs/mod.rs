@@ -3,6 +3,7 @@
 mod config;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod explain;
@@ -34,12 +35,13 @@ use wharf_core::{Backend, ContainerId, Error, Kind, Record, Result, Status};
 /// Does what was asked; the exit code is 0 but for a payload's own.
 pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Result<i32> {
     let root = request.root.as_path();
-    if let Some(error) = &request.ignored {
+    if let Some(error) = request.ignored.as_ref().filter(|_| !matches!(request.action, Action::Doctor { .. })) {
         log.warn(|| format!("without a configuration: {error}"));
     }
     let done = match &request.action {
         Action::Create(asked) => create::create(request, asked, options, log),
         Action::Plan(asked) => return plan::plan(request, asked, log),
+        Action::Doctor { format } => return doctor::doctor(request, *format),
         Action::Run { create, detach, keep } => return run::run(request, create, options, log, *detach, *keep),
         Action::Exec { id, exec } => return exec::exec(root, id, exec, options, log),
         Action::Start { id } => start::start(root, id, log),

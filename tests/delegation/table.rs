@@ -193,6 +193,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("spec", "rootless", "", Apart),
     row("plan", "bundle", "", Apart),
     row("plan", "format", "", Apart),
+    row("doctor", "format", "", Apart),
     row("config", "format", "", Apart),
     row("config", "map", "", Apart),
     row("route", "bundle", "", Apart),

@@ -104,12 +104,20 @@ const ROOMS: &[Room] = &[
     Room { tests_may: &["boon"], ..module("src/config", &["crate::route", "wharf-core", "serde", "serde_json"]) },
     module("src/cli", &["crate::config", "wharf-core", "clap", "serde_json"]),
     module("src/survey", &["wharf-core", "serde_json"]),
-    module("src/report", &["crate::survey", "wharf-core", "wharf-sys", "oci-spec", "serde", "serde_json"]),
+    module(
+        "src/doctor",
+        &["crate::config", "crate::route", "wharf-core", "wharf-sys", "wharf-cgroup", "wharf-native", "serde"],
+    ),
+    module(
+        "src/report",
+        &["crate::doctor", "crate::survey", "wharf-core", "wharf-sys", "oci-spec", "serde", "serde_json"],
+    ),
     module(
         "src/verbs",
         &[
             "crate::cli",
             "crate::config",
+            "crate::doctor",
             "crate::report",
             "crate::route",
             "crate::store",

@@ -9,7 +9,7 @@ use wharf_sys::spawn::{self, Outcome};
 use wharf_sys::{Errno, Fd, dir, fd};
 
 /// Where they are looked for: they act with root's rights, so the caller's PATH has no say.
-const PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"];
+pub const PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"];
 /// How long one of them may take, in milliseconds.
 const PATIENCE: i32 = 10_000;
 
@@ -88,7 +88,7 @@ fn failed(kinds: &Kinds, map: &[Mapping], own: u32, outcome: Outcome, said: &Own
     let table = std::fs::read_to_string(kinds.file).unwrap_or_default();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let uid = dir::effective_uid();
-    let name = name_of(&passwd, uid).unwrap_or_else(|| uid.to_string());
+    let name = wharf_core::user_name(&passwd, uid).map_or_else(|| uid.to_string(), str::to_owned);
     let ranges = ranges(&table, &name, uid);
     let give = || format!("as root: usermod {} 100000-165535 {name}; or map no id but your own, {own}", kinds.option);
     match map.iter().find(|one| !covered(one, own, &ranges)) {
@@ -108,15 +108,6 @@ fn failed(kinds: &Kinds, map: &[Mapping], own: u32, outcome: Outcome, said: &Own
         )),
         None => error.because(format!("it ended with code {code}")),
     }
-}
-
-fn name_of(passwd: &str, uid: u32) -> Option<String> {
-    let uid = uid.to_string();
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    })
 }
 
 /// First id and count of what a user may map (subuid(5)).
@@ -151,7 +142,5 @@ mod tests {
         let map = |outside, size| Mapping { inside: 0, outside, size };
         assert!(covered(&map(1000, 1), 1000, &[]) && !covered(&map(1000, 2), 1000, &[]));
         assert!(covered(&map(100_000, 65536), 1000, &found) && !covered(&map(100_001, 65536), 1000, &found));
-        assert_eq!(name_of("root:x:0:0\ntom:x:1000:1000::/h:/s\n", 1000), Some("tom".to_owned()));
-        assert_eq!(name_of("root:x:0:0\n", 1000), None);
     }
 }

@@ -19,7 +19,7 @@
 
 pub(crate) mod birth;
 pub(crate) mod console;
-mod helpers;
+pub(crate) mod helpers;
 mod hold;
 mod private;
 pub(crate) mod seal;
