@@ -188,6 +188,16 @@ pub(crate) fn trials() -> Feature {
             wait_for_children(container.pid()?)?;
             container.delete_force()
         })
+        .trial("a first process that is gone is no more, though its session lives on", |host| {
+            let bundle = host.bundle()?.without_namespace("pid").payload(&["spawn", "/bin/payload", "sleep"]);
+            let container = host.start(&bundle)?;
+            let pid = container.pid()?;
+            wait_for_children(pid)?;
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
+            ensure_eq!(container.reap(pid)?, 137);
+            ensure_eq!(container.status()?, "stopped");
+            container.delete()
+        })
         .trial("the end of process 1 ends the others of its pid namespace", |host| {
             let bundle = host.bundle()?.payload(&["spawn", "/bin/payload", "sleep"]);
             let container = host.start(&bundle)?;

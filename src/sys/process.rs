@@ -66,7 +66,12 @@ pub fn wait_status(pid: i32, flags: i32) -> Result<Option<(i32, i32)>> {
 /// pidfd_open(2). `ESRCH` means that there is no such process.
 pub fn pidfd(pid: i32) -> Result<OwnedFd> {
     // SAFETY: plain integers.
-    own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map_err(note(Call::PidfdOpen))
+    let opened = own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map_err(note(Call::PidfdOpen));
+    match opened {
+        // Before kernel 6.15, of a process that is gone while its number is still that of a session or a group.
+        Err(Errno::EINVAL) if pid > 0 => Err(Errno::ESRCH),
+        other => other,
+    }
 }
 
 /// The status of wait(2) of a process that somebody has waited for, from its pidfd alone (`PIDFD_GET_INFO` with
