@@ -131,6 +131,7 @@ fn main() -> std::process::ExitCode {
         systemd::trials(),
         systemd::properties::trials(),
         systemd::trouble::trials(),
+        systemd::service::trials(),
         systemd::pods::trials(),
         quadlet::trials(),
         seccomp::trials(),

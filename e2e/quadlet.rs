@@ -47,12 +47,14 @@ fn journal(service: &str) -> Result<String, Stop> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn stopped(service: &str) -> Outcome {
-    systemctl(&["stop", service])?;
-    ensure_eq!(show(service, "ActiveState")?, "inactive", "{}", journal(service)?);
-    ensure_eq!(show(service, "Result")?, "success");
-    let cgroup = format!("/sys/fs/cgroup/system.slice/{service}");
-    ensure!(!Path::new(&cgroup).exists(), "{cgroup} is left");
+fn stop(services: &[&str]) -> Outcome {
+    systemctl(&[&["stop"], services].concat())?;
+    for service in services {
+        ensure_eq!(show(service, "ActiveState")?, "inactive", "{}", journal(service)?);
+        ensure_eq!(show(service, "Result")?, "success");
+        let cgroup = format!("/sys/fs/cgroup/system.slice/{service}");
+        ensure!(!Path::new(&cgroup).exists(), "{cgroup} is left");
+    }
     Ok(())
 }
 
@@ -81,7 +83,7 @@ fn restarts(host: &Host) -> Outcome {
         ensure_eq!(containers.len(), turn + 1, "containers seen by turn {turn}");
     }
     ensure_eq!(lines(&begun), containers.len());
-    stopped(&service)?;
+    stop(&[&service])?;
     let journal = journal(&service)?;
     for words in ["in use", "exist", "Failed"] {
         ensure!(!journal.contains(words), "{words:?} in {journal}");
@@ -134,7 +136,7 @@ fn split(host: &Host) -> Outcome {
     ensure_eq!(killed.code(), Some(137), "{killed}");
     ensure!(events(&cgroup, "memory.events", "oom_kill")? > 0, "the kernel has killed nobody");
     ensure_eq!(show(&service, "ActiveState")?, "active");
-    stopped(&service)?;
+    stop(&[&service])?;
     podman.nothing_left()
 }
 
@@ -166,12 +168,10 @@ fn healthy(host: &Host) -> Outcome {
         wait_active(service)?;
     }
     let ids: Result<Vec<String>, Stop> = services.iter().map(|service| podman_cgroups(service)).collect();
-    for name in &names {
-        ensure_eq!(podman.inspect(name, "{{.State.Health.Status}} {{.RestartCount}}")?, "healthy 0");
-    }
-    for service in &services {
-        stopped(service)?;
-    }
+    let words = ["container", "inspect", "--format", "{{.State.Health.Status}} {{.RestartCount}}"];
+    let told = podman.must(&[&words[..], &names.iter().map(String::as_str).collect::<Vec<_>>()].concat())?;
+    ensure_eq!(told, vec!["healthy 0"; names.len()].join("\n"));
+    stop(&all)?;
     // The timers of the checks are units of the containers' names.
     for id in ids? {
         let pattern = format!("{}*", id.trim_start_matches("libpod-payload-"));

@@ -3,6 +3,7 @@
 pub(crate) mod podman;
 pub(crate) mod pods;
 pub(crate) mod properties;
+pub(crate) mod service;
 pub(crate) mod trouble;
 
 use harness::{Bundle, Container, Feature, Finished, Host, Outcome, Stop, ensure, ensure_eq, json, limit};

@@ -177,9 +177,10 @@ fn failed_units() -> Result<String, Stop> {
 
 /// Waits until it is so, for as long as several calls of Podman can take.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool, Stop>) -> Outcome {
-    let begun = Instant::now();
+    // Many services at once come slowly.
+    let (begun, limit) = (Instant::now(), limit(60 * turns(5, 1) as u64));
     while !is_so()? {
-        ensure!(begun.elapsed() < limit(60), "waited in vain for {what}");
+        ensure!(begun.elapsed() < limit, "waited in vain for {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     Ok(())
