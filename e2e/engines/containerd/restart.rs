@@ -1,7 +1,7 @@
 //! containerd and its shims are killed around running containers.
 
 use super::{Containerd, RUN, code, with};
-use crate::engines::common::{names, share, signal, wait_until};
+use crate::engines::common::{keeps_exits, names, share, signal, wait_until};
 use harness::{Feature, Outcome, Stop, ensure, ensure_eq};
 use nix::sys::signal::Signal;
 use std::path::Path;
@@ -47,6 +47,7 @@ fn survive(engine: &Containerd<'_>) -> Outcome {
 }
 
 fn exit_meanwhile(engine: &Containerd<'_>) -> Outcome {
+    keeps_exits()?;
     let dir = engine.host.new_dir("sign")?;
     let mount = format!("type=bind,src={},dst=/sign,options=rbind:rw", dir.display());
     let script = "until [ -e /sign/go ]; do sleep 0.01; done; exit 42";

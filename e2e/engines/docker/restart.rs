@@ -2,7 +2,7 @@
 
 use super::case;
 use crate::engines::Case;
-use crate::engines::common::{code, wait_until};
+use crate::engines::common::{code, keeps_exits, wait_until};
 use harness::ensure;
 use nix::sys::signal::Signal;
 use std::path::Path;
@@ -22,6 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(format!("{status}, {exec}, {}", docker.exit_code(&id)?))
         }),
         case("an exit while dockerd is down is told by the next one", "42", |docker| {
+            keeps_exits()?;
             let (dir, volume) = docker.volume("/sign")?;
             let script = "until [ -e /sign/go ]; do sleep 0.01; done; exit 42";
             let id = docker.detached(&["--network", "none", "--volume", &volume], &["sh", "-c", script])?;
