@@ -46,6 +46,7 @@ mod mount_options;
 mod mount_targets;
 mod mount_types;
 mod namespaces;
+mod nested_engine;
 mod nested_sandbox;
 mod no_new_privileges;
 mod notify_socket;
@@ -117,6 +118,7 @@ fn main() -> std::process::ExitCode {
         rootless::trials(),
         rootless_podman::trials(),
         untrusted_code::trials(),
+        nested_engine::trials(),
         nested_sandbox::trials(),
         devices::trials(),
         sysctl::trials(),
