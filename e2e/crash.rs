@@ -35,6 +35,13 @@ pub(crate) fn trials() -> Feature {
         .trial("delete of a stopped container is killed after each system call, and gc leaves nothing", |host| {
             swept(host, Moment::DeleteStopped)
         })
+        .trial("create with a watcher is killed after each system call, and gc leaves nothing", |host| {
+            swept(host, Moment::CreateWatched)
+        })
+        .trial("delete of a container that had a watcher is killed after each system call", |host| {
+            host.only_wharf("only wharf has watchers")?;
+            every(host, Moment::DeleteWatched)
+        })
         .trial("create with a terminal is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::CreateWithTerminal)
         })
@@ -62,12 +69,14 @@ pub(crate) fn trials() -> Feature {
 enum Moment {
     Create,
     CreateWithTerminal,
+    CreateWatched,
     /// With a program that makes nothing and fails.
     CreateDelegated,
     Start,
     DeleteCreated,
     DeleteRunning,
     DeleteStopped,
+    DeleteWatched,
     Exec,
 }
 
@@ -105,6 +114,9 @@ fn every_with(host: &Host, moment: Moment, broom: Broom) -> Outcome {
     fs::copy(host.payload().with_file_name("attacker"), bundle.rootfs().join("bin/attacker"))?;
     let bundle = match moment {
         Moment::CreateWithTerminal => bundle.set("/process/terminal", harness::json!(true)),
+        Moment::CreateWatched | Moment::DeleteWatched => {
+            bundle.set("/annotations", harness::json!({"dev.wharf.exit-record": "watcher"}))
+        }
         _ => bundle,
     };
     bundle.save()?;
@@ -149,7 +161,7 @@ fn chosen(k: u32) -> bool {
 /// Brings a container to the state before the moment, and kills the runtime `k` calls into it.
 fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k: u32) -> Result<Traced, Stop> {
     let create = ["create", "--bundle", bundle.dir_text(), bundle.id()];
-    if moment == Moment::Create {
+    if matches!(moment, Moment::Create | Moment::CreateWatched) {
         return traced(host, runtime, &create, k);
     }
     if moment == Moment::CreateWithTerminal {
@@ -164,10 +176,10 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
         return Ok(traced);
     }
     plain(host, runtime, &create)?;
-    if matches!(moment, Moment::DeleteRunning | Moment::DeleteStopped | Moment::Exec) {
+    if matches!(moment, Moment::DeleteRunning | Moment::DeleteStopped | Moment::DeleteWatched | Moment::Exec) {
         plain(host, runtime, &["start", bundle.id()])?;
     }
-    if moment == Moment::DeleteStopped {
+    if matches!(moment, Moment::DeleteStopped | Moment::DeleteWatched) {
         plain(host, runtime, &["kill", bundle.id(), "KILL"])?;
         let begun = Instant::now();
         while !plain(host, runtime, &["state", bundle.id()])?.contains("\"stopped\"") {
@@ -183,7 +195,7 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
             alone(host, runtime, bundle)?;
             Ok(traced)
         }
-        Moment::DeleteStopped => traced(host, runtime, &["delete", bundle.id()], k),
+        Moment::DeleteStopped | Moment::DeleteWatched => traced(host, runtime, &["delete", bundle.id()], k),
         _ => traced(host, runtime, &["delete", "--force", bundle.id()], k),
     }
 }

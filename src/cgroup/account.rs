@@ -12,8 +12,8 @@ use wharf_sys::event;
 /// Opened while the container lives: its cgroup may be gone a moment after its last process.
 pub struct Account {
     own: Vec<(Part, Source)>,
-    /// What a cgroup that was there before the container had counted already.
-    before: Counted,
+    /// What a cgroup that was there before the container had counted already: processes killed, and groups of them.
+    before: (u64, u64),
     levels: Vec<Level>,
     /// Every cgroup up to the host's root is among the levels.
     whole: bool,
@@ -70,7 +70,7 @@ impl Account {
             Err(Errno::ENOENT | Errno::ENODEV | Errno::EACCES) => Ok(None),
             Err(errno) => Err(system(&format!("open {file} of"), &layout, index, path, errno)),
         };
-        let mut account = Account { own: Vec::new(), before: Counted::default(), levels: Vec::new(), whole: false };
+        let mut account = Account { own: Vec::new(), before: (0, 0), levels: Vec::new(), whole: false };
         let mut add = |controller: &str, v1: &[(Part, &str)], v2: &[(Part, &str)]| -> Result<()> {
             let Some(index) = layout.find(controller).or(layout.unified()) else { return Ok(()) };
             for (part, file) in if layout.hierarchies[index].v2 { v2 } else { v1 } {
@@ -86,9 +86,8 @@ impl Account {
         add("cpuacct", &cpu_v1, &[(Part::CpuStat, "cpu.stat")])?;
         let memory_v1 = [(Part::Killed, "memory.oom_control"), (Part::Peak, "memory.max_usage_in_bytes")];
         add("memory", &memory_v1, &[(Part::Killed, "memory.events"), (Part::Peak, "memory.peak")])?;
-        if handle.places.iter().any(|place| place.made == 0) {
-            account.before = account.count();
-        }
+        let counted = account.count();
+        account.before = (counted.killed, counted.groups);
         if let Some(index) = layout.find("memory") {
             account.whole = top_of_the_host(base, &layout, index)?;
             let mut path = paths[index].as_str();
@@ -113,14 +112,13 @@ impl Account {
 
     /// What there is to say now. A cgroup that is gone says nothing.
     pub fn close(self) -> Usage {
-        let (now, before) = (self.count(), self.before);
-        let since = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before.unwrap_or(0)));
-        let killed = now.killed.saturating_sub(before.killed);
+        let now = self.count();
+        let killed = now.killed.saturating_sub(self.before.0);
         Usage {
-            cpu_user: since(now.cpu_user, before.cpu_user),
-            cpu_system: since(now.cpu_system, before.cpu_system),
+            cpu_user: now.cpu_user,
+            cpu_system: now.cpu_system,
             memory_peak: now.peak,
-            oom: (killed > 0).then(|| self.verdict(killed, now.groups > before.groups)),
+            oom: (killed > 0).then(|| self.verdict(killed, now.groups > self.before.1)),
         }
     }
 
