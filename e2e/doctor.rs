@@ -52,7 +52,7 @@ pub(crate) fn trials() -> Feature {
             let place = place.into_iter().find(|place| fs::metadata(format!("{place}/cgroup.procs")).is_ok());
             let place = place.ok_or_else(|| Stop::skipped("no cgroup hierarchy is mounted"))?;
             let spoil = format!("mount -o remount,bind,ro {place}");
-            helps(host, &["unshare", "--mount"], &spoil, place, "missing", "cgroups can be made")
+            helps(host, &["unshare", "--mount"], &spoil, "cannot be written to", "missing", "cgroups can be made")
         })
         .trial("advice: user namespaces that are used up", |host| {
             let around = ["unshare", "--user", "--map-root-user"];
