@@ -23,7 +23,8 @@ impl<'h> Podman<'h> {
             return Err(Stop::skipped("podman is not installed"));
         }
         let images = images(host)?;
-        let dir = host.dir().join(format!("podman-{}", choice.name));
+        // Short: Podman takes no path of more than 50 bytes for what it has in memory.
+        let dir = host.dir().join(format!("p-{}", choice.name));
         fs::create_dir(&dir)?;
         let program = configure(&dir, Some(&images), choice)?;
         Ok(Podman { host, runtime: choice.name.to_owned(), program, dir })
