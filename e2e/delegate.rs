@@ -49,6 +49,7 @@ pub(crate) fn trials() -> Feature {
             host.runtime.must(&["delete", "--force", bundle.id()])?;
             Ok(())
         })
+        .trial("what the other runtime says is told while it works at a start", while_starting)
         .trial("delegates that hang are given up in time, together, and hide nobody", hanging)
         .trial("a delegate that prints garbage is quoted, listed as unknown, and can be deleted by force", |host| {
             only_wharf(host)?;
@@ -87,6 +88,29 @@ fn statuses(host: &Host) -> Result<Vec<(String, String)>, Stop> {
     let listed = serde_json_from(&host.runtime.must(&["list", "--format", "json"])?)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(listed.as_array().into_iter().flatten().map(|entry| (text(&entry["id"]), text(&entry["status"]))).collect())
+}
+
+/// A verb holds the container's lock while the other runtime works, as the maker of a container does.
+fn while_starting(host: &Host) -> Outcome {
+    only_wharf(host)?;
+    let sign = host.new_dir("sign")?;
+    let answer = r#"echo "{\"ociVersion\":\"1.0.2\",\"id\":\"$id\",\"status\":\"created\",\"pid\":$$}""#;
+    let dir = sign.display();
+    let start = format!("start) touch {dir}/here; until [ -e {dir}/go ]; do sleep 0.01; done");
+    let bundle = made_by(host, "slow", &format!("{answer} ;; {start}"))?;
+    let starting = host.spawn(&["start", bundle.id()])?;
+    let begun = std::time::Instant::now();
+    while !sign.join("here").exists() {
+        ensure!(begun.elapsed() < harness::limit(20), "it is not started: {}", starting.stderr_so_far());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let (state, listed) = (state(host, &bundle), statuses(host));
+    fs::write(sign.join("go"), "")?;
+    let started = starting.finish()?;
+    ensure!(started.code() == Some(0), "{started}");
+    ensure_eq!(state?["status"], "created");
+    ensure_eq!(listed?, [(bundle.id().to_owned(), "created".to_owned())]);
+    host.runtime.must(&["delete", "--force", bundle.id()]).map(drop)
 }
 
 fn hanging(host: &Host) -> Outcome {

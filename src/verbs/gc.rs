@@ -69,6 +69,22 @@ impl Place {
 fn look(root: &Path, id: &ContainerId, boot: &str, stopped: bool) -> Result<Option<(Place, Leftover)>> {
     let Some(store) = Store::open(root)? else { return Ok(None) };
     let Some(entry) = store.find(id)? else { return Ok(None) };
+    // One that lives is never locked: its verbs would take us for a `create` or a `delete`.
+    if let Some(record) = entry.record()? {
+        let found = Found::of(store, entry, record)?;
+        match found.status() {
+            Ok(Status::Stopped) => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == Kind::NoSuchContainer => {}
+            Err(error) => return Err(error),
+        }
+        return judge(found.store, found.entry, id, boot, stopped);
+    }
+    judge(store, entry, id, boot, stopped)
+}
+
+/// The same under the container's lock: nothing changes any more, or nothing is judged.
+fn judge(store: Store, entry: Entry, id: &ContainerId, boot: &str, stopped: bool) -> Result<Option<(Place, Leftover)>> {
     if store.try_lock(&entry)? != Some(true) {
         return Ok(None);
     }

@@ -96,8 +96,9 @@ impl Found {
 
     /// The same with the process id that engines are to see.
     fn state(&self) -> Result<(Status, i32)> {
-        // A record without a process, locked by another: that one is making it. Unlocked, its maker is gone.
-        if self.record.init.is_none() && self.entry.busy()? {
+        // A record without a process, locked by another: that one is making it. Unlocked, its maker is gone. A delegated
+        // one never has a process, and its backend knows when it is being made.
+        if self.record.init.is_none() && self.record.state.is_none() && self.entry.busy()? {
             return Ok((Status::Creating, 0));
         }
         self.backend.state(&self.record, self.entry.dir())
