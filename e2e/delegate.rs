@@ -243,7 +243,10 @@ fn notifies(host: &Host, peer: &str) -> Outcome {
     let host = &ready(host, peer)?;
     let manager = Manager::new(host)?;
     let call = |words: &[&str]| host.runtime.spawn_command(manager.command(words));
-    let bundle = host.bundle()?.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1", ";", "sleep"]);
+    // As long as an engine's: the other runtime's own socket lies below a directory of that name.
+    let id = format!("{:0<64}", host.unique("n"));
+    let bundle = host.bundle()?.with_id(&id);
+    let bundle = bundle.payload(&["wait-file", "/tmp/go", ";", "notify", "READY=1", ";", "sleep"]);
     bundle.save()?;
     done(call(&["create", "--bundle", bundle.dir_text(), bundle.id()])?.finish()?)?;
     let starting = call(&["start", bundle.id()])?;

@@ -25,7 +25,7 @@ use child::{Begun, Call, Finished, keep_only};
 use help::Help;
 use memory::Memory;
 use std::cell::RefCell;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub struct Delegate {
 }
 
 #[derive(Default)]
-struct Starting(RefCell<Option<Begun>>);
+struct Starting(RefCell<Option<(Begun, OwnedFd)>>);
 
 impl std::fmt::Debug for Starting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -162,13 +162,18 @@ impl Backend for Delegate {
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         self.foreground.begin()?;
         let doing = format!("start container {} with {}", record.id, self.name);
-        let call = self.call(record, dir)?.args(["start", &record.id]);
-        if let Some(notify) = service::notify().filter(|_| Memory::of(record).is_ok_and(|memory| memory.notify)) {
-            let mut begun = call.env([notify]).begin(&doing)?;
+        let memory = Memory::of(record)?;
+        if let Some(notify) = service::notify().filter(|_| memory.notify) {
+            // Its own socket lies below its root, and the path of a socket has 107 bytes at most (unix(7)): an engine's
+            // id, which stands twice in the directory's real path, leaves none for it.
+            let root = open_state(dir)?;
+            let path = format!("/proc/{}/fd/{}", wharf_sys::process::pid(), root.as_raw_fd());
+            let call = Call::new(&memory.program, &memory.options, Path::new(&path)).quiet();
+            let mut begun = call.args(["start", &record.id]).env([notify]).begin(&doing)?;
             // It ends when the payload is ready. Others may signal and delete the container from its start on.
             while !begun.has_ended() {
                 if self.ask(record, dir, 0)?.is_none_or(|answer| answer.status != Status::Created) {
-                    self.starting.0.replace(Some(begun));
+                    self.starting.0.replace(Some((begun, root)));
                     return Ok(Warnings::new());
                 }
                 std::thread::sleep(BETWEEN_LOOKS);
@@ -176,12 +181,13 @@ impl Backend for Delegate {
             let finished = begun.end(&doing, None)?;
             return self.succeed("start", record, finished).map(|()| Warnings::new());
         }
+        let call = self.call(record, dir)?.args(["start", &record.id]);
         let finished = call.pass_through(&doing, None)?;
         self.succeed("start", record, finished).map(|()| Warnings::new())
     }
 
     fn await_ready(&self, record: &Record) -> Result<()> {
-        let Some(begun) = self.starting.0.take() else { return Ok(()) };
+        let Some((begun, _root)) = self.starting.0.take() else { return Ok(()) };
         let finished = begun.end(&format!("start container {} with {}", record.id, self.name), None)?;
         self.succeed("start", record, finished)
     }
@@ -297,6 +303,13 @@ impl Backend for Delegate {
 pub fn program(record: &Record) -> Option<String> {
     let memory = Memory::of(record).ok()?;
     Some(memory.options.iter().fold(memory.program.display().to_string(), |line, option| format!("{line} {option}")))
+}
+
+/// The other program's state root, open.
+fn open_state(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let name = std::ffi::CString::new(STATE).unwrap_or_default();
+    wharf_sys::fd::openat(dir, &name, O_PATH | O_DIRECTORY, 0)
+        .map_err(|errno| Error::system("open the other runtime's state", errno as i32))
 }
 
 /// The path of the other program's state root. The state directory is known by its descriptor; the program needs words.
