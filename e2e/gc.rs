@@ -101,7 +101,7 @@ pub(crate) fn trials() -> Feature {
             let before = fs::read(&path)?;
             edit(host, &container, |record| record["version"] = json!(4711))?;
             fs::create_dir(host.root().join(&dir))?;
-            let said = host.runtime.call(&["--log-level", "warn", "gc", "--stopped", "--apply"])?;
+            let said = host.runtime.call(&["gc", "--stopped", "--apply"])?;
             ensure!(said.code() == Some(0) && said.stderr.contains("4711"), "{said}");
             ensure!(said.stderr.contains(container.id()) && said.stdout.contains(&dir), "{said}");
             fs::write(&path, before)?;

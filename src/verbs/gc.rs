@@ -18,7 +18,7 @@ pub(super) fn gc(root: &Path, apply: bool, stopped: bool, format: ListFormat, lo
     };
     let boot = Procfs::open().and_then(|proc| proc.boot_id());
     let boot = boot.map_err(|errno| Error::system("read the kernel's name for this boot", errno as i32))?;
-    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    let (mut rows, mut failed, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for id in &ids {
         match look(root, id, &boot, stopped) {
             Ok(None) => {}
@@ -32,13 +32,15 @@ pub(super) fn gc(root: &Path, apply: bool, stopped: bool, format: ListFormat, lo
                 rows.push(row);
             }
             // What cannot be judged may be a container that lives.
-            Err(error) => log.warn(|| format!("container {id} is left alone: {error}")),
+            Err(error) => unknown.push(format!("note: container {id} is left alone: {error}")),
         }
     }
     report::print(&match format {
         ListFormat::Table => report::leftovers(&rows),
         ListFormat::Json => report::json(&rows)?,
     })?;
+    // Not a matter of the log's level: who asks what is left must hear of it.
+    report::remark(&unknown)?;
     match failed.is_empty() {
         true => Ok(()),
         false => Err(Error::new(Kind::System, "remove what is left").because(failed.join("; "))),
