@@ -4,6 +4,8 @@
 pub mod annotations;
 mod backend;
 mod bundle;
+mod checkpoint;
+mod digest;
 pub mod duration;
 mod error;
 mod exec;
@@ -11,6 +13,7 @@ mod exit;
 mod id;
 mod level;
 mod lifecycle;
+mod manifest;
 mod passwd;
 mod properties;
 mod record;
@@ -21,12 +24,18 @@ mod verdict;
 
 pub use backend::{Backend, Created, Draft, Event, Hold, Job, Log, Supervisor, Unsupported, Warnings};
 pub use bundle::{Bundle, parse_resources, read_process};
+pub use checkpoint::{Captured, CgroupsMode, Checkpoint, Images, Obstacle, Restore};
+pub use digest::Digest;
 pub use error::{Error, Kind, Result, errno_text};
 pub use exec::{Exec, Joined, User};
 pub use exit::{EXIT_FILE, EXIT_VERSION, Ended, Exit, Oom, OomVerdict, Sender, Sent, Usage, WitnessKind};
 pub use id::ContainerId;
 pub use level::Level;
 pub use lifecycle::{Status, Verb, allowed};
+pub use manifest::{
+    CONFIG, DatasetEntry, Disk, ExternalMount, Host, ImageFile, MANIFEST, MANIFEST_VERSION, Manifest, Memory,
+    SpecDigest,
+};
 pub use oci_spec::runtime::LinuxResources;
 pub use passwd::user_name;
 pub use properties::{PROPERTIES, Place, place};
