@@ -1,6 +1,6 @@
 //! `gc`: what dead containers have left is told, and removed with `--apply`; nobody who lives is touched.
 //!
-//! What interrupted calls leave is tried in crash.rs.
+//! What interrupted calls leave is tried in crash.
 
 use crate::stale_state::{Persistent, edit, persistent};
 use harness::{Feature, Host, Outcome, Stop, Value, ensure, ensure_eq, json};

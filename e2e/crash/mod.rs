@@ -8,21 +8,18 @@
 //! | `WHARF_E2E_FULL=1` | every system call; without it one in eight, chosen by the seed |
 //! | `WHARF_E2E_SEED=N` | which ones |
 
+mod living;
+mod traced;
+
 use crate::attack::arena::Runtime;
 use harness::{Bundle, ConsoleSocket, Feature, Host, Inventory, Outcome, Stop, ensure};
-use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::wait::WaitStatus;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-const PTRACE_EVENT_EXEC: i32 = 4;
+use traced::{Traced, plain, reap, traced};
 
 pub(crate) fn trials() -> Feature {
-    Feature::new("crash")
+    living::trials(Feature::new("crash"))
         .trial("create is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::Create)
         })
@@ -37,6 +34,13 @@ pub(crate) fn trials() -> Feature {
         })
         .trial("create with a watcher is killed after each system call, and gc leaves nothing", |host| {
             swept(host, Moment::CreateWatched)
+        })
+        .trial("run is killed after each system call, and gc leaves nothing", |host| swept(host, Moment::Run))
+        .trial("run --keep is killed after each system call, and gc leaves nothing", |host| {
+            swept(host, Moment::RunKept)
+        })
+        .trial("gc --apply is killed after each system call, and the next one leaves nothing", |host| {
+            swept(host, Moment::Gc)
         })
         .trial("delete of a container that had a watcher is killed after each system call", |host| {
             host.only_wharf("only wharf has watchers")?;
@@ -78,14 +82,10 @@ enum Moment {
     DeleteStopped,
     DeleteWatched,
     Exec,
-}
-
-/// How a traced call ended.
-enum Traced {
-    /// It was killed after this many calls; the last one's number, as the kernel counts them.
-    Killed { number: String },
-    /// It ended by itself.
-    Ended { calls: u32, status: WaitStatus },
+    Run,
+    RunKept,
+    /// Of a container that has stopped, and of a state directory without a record.
+    Gc,
 }
 
 /// What a user does after a crash.
@@ -98,10 +98,9 @@ enum Broom {
 /// With `gc`, while another container lives, which is not harmed.
 fn swept(host: &Host, moment: Moment) -> Outcome {
     host.only_wharf("only wharf has gc")?;
-    let other = host.start(&host.bundle()?.payload(&["sleep"]))?;
+    let neighbours = living::Neighbours::start(host)?;
     every_with(host, moment, Broom::Collect)?;
-    ensure!(other.state()?["status"] == "running", "the other container was harmed");
-    other.delete_force()
+    neighbours.end()
 }
 
 fn every(host: &Host, moment: Moment) -> Outcome {
@@ -113,6 +112,7 @@ fn every_with(host: &Host, moment: Moment, broom: Broom) -> Outcome {
     let bundle = host.bundle()?.args(&["/bin/attacker", "wait", "60000"]);
     fs::copy(host.payload().with_file_name("attacker"), bundle.rootfs().join("bin/attacker"))?;
     let bundle = match moment {
+        Moment::Run | Moment::RunKept => bundle.args(&["/bin/attacker", "say", "here"]),
         Moment::CreateWithTerminal => bundle.set("/process/terminal", harness::json!(true)),
         Moment::CreateWatched | Moment::DeleteWatched => {
             bundle.set("/annotations", harness::json!({"dev.wharf.exit-record": "watcher"}))
@@ -120,31 +120,51 @@ fn every_with(host: &Host, moment: Moment, broom: Broom) -> Outcome {
         _ => bundle,
     };
     bundle.save()?;
+    let name = format!("{moment:?}");
+    let ends_well = |status| matches!(status, WaitStatus::Exited(_, 0)) || moment == Moment::CreateDelegated;
+    points(
+        host,
+        &name,
+        ends_well,
+        |k| round(host, &runtime, &bundle, moment, k),
+        |before| clean(host, &runtime, &bundle, broom, before),
+    )
+}
+
+/// Kills at every chosen system call: `round` brings about what is to be killed and does it, `clean` judges what is there
+/// then and brings the host back to what it was before.
+fn points(
+    host: &Host,
+    name: &str,
+    ends_well: impl Fn(WaitStatus) -> bool,
+    round: impl Fn(u32) -> Result<Traced, Stop>,
+    clean: impl Fn(&Inventory) -> Outcome,
+) -> Outcome {
+    reap();
     let start = Inventory::take(host.tag(), &host.root());
-    let total = match round(host, &runtime, &bundle, moment, u32::MAX)? {
-        Traced::Ended { calls, status: WaitStatus::Exited(_, 0) } => calls,
-        Traced::Ended { calls, .. } if moment == Moment::CreateDelegated => calls,
+    let total = match round(u32::MAX)? {
+        Traced::Ended { calls, status } if ends_well(status) => calls,
         Traced::Ended { status, .. } => {
             return Err(Stop::failed(format!("the call fails without any crash: {status:?}")));
         }
         Traced::Killed { .. } => return Err(Stop::failed("killed without being asked to")),
     };
-    clean(host, &runtime, &bundle, broom, &start)?;
+    clean(&start)?;
     ensure!(total > 3, "only {total} system calls were seen: the tracing does not work");
     let mut failures = Vec::new();
     let mut killed = 0;
     for k in (1..=total).filter(|k| chosen(*k)) {
         let before = Inventory::take(host.tag(), &host.root());
-        let number = match round(host, &runtime, &bundle, moment, k)? {
+        let number = match round(k)? {
             Traced::Killed { number } => number,
             Traced::Ended { .. } => "none: it had ended".to_owned(),
         };
         killed += 1;
-        if let Err(Stop::Failed(why)) = clean(host, &runtime, &bundle, broom, &before) {
+        if let Err(Stop::Failed(why)) = clean(&before) {
             failures.push(format!("after call {k} of {total} (system call {number}): {why}"));
         }
     }
-    println!("crash {moment:?}: {killed} of {total} system calls, {} left something", failures.len());
+    println!("crash {name}: {killed} of {total} system calls, {} left something", failures.len());
     ensure!(killed > 0, "no system call was chosen");
     let shown = failures.iter().take(12).cloned().collect::<Vec<_>>().join("\n  ");
     ensure!(failures.is_empty(), "{} of {killed} crashes left something:\n  {shown}", failures.len());
@@ -175,29 +195,44 @@ fn round(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, moment: Moment, k:
         unknown(host, runtime, bundle)?;
         return Ok(traced);
     }
+    if matches!(moment, Moment::Run | Moment::RunKept) {
+        let keep: &[&str] = if moment == Moment::RunKept { &["--keep"] } else { &[] };
+        return traced(host, runtime, &[&["run"], keep, &create[1..]].concat(), k);
+    }
     plain(host, runtime, &create)?;
-    if matches!(moment, Moment::DeleteRunning | Moment::DeleteStopped | Moment::DeleteWatched | Moment::Exec) {
+    let stopped = matches!(moment, Moment::DeleteStopped | Moment::DeleteWatched | Moment::Gc);
+    if stopped || matches!(moment, Moment::DeleteRunning | Moment::Exec) {
         plain(host, runtime, &["start", bundle.id()])?;
     }
-    if matches!(moment, Moment::DeleteStopped | Moment::DeleteWatched) {
-        plain(host, runtime, &["kill", bundle.id(), "KILL"])?;
-        let begun = Instant::now();
-        while !plain(host, runtime, &["state", bundle.id()])?.contains("\"stopped\"") {
-            reap();
-            ensure!(begun.elapsed() < Duration::from_secs(5), "the killed container does not stop");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+    if stopped {
+        end(host, runtime, bundle)?;
     }
     match moment {
         Moment::Start => traced(host, runtime, &["start", bundle.id()], k),
         Moment::Exec => {
             let traced = traced(host, runtime, &["exec", bundle.id(), "/bin/attacker", "say", "here"], k)?;
-            alone(host, runtime, bundle)?;
+            alone(host, runtime, bundle, 1)?;
             Ok(traced)
         }
         Moment::DeleteStopped | Moment::DeleteWatched => traced(host, runtime, &["delete", bundle.id()], k),
+        Moment::Gc => {
+            fs::create_dir(host.root().join(host.unique("crashed")))?;
+            traced(host, runtime, &["gc", "--stopped", "--apply"], k)
+        }
         _ => traced(host, runtime, &["delete", "--force", bundle.id()], k),
     }
+}
+
+/// Kills every process of a container.
+fn end(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Outcome {
+    plain(host, runtime, &["kill", "--all", bundle.id(), "KILL"])?;
+    let begun = Instant::now();
+    while !plain(host, runtime, &["state", bundle.id()])?.contains("\"status\": \"stopped\"") {
+        reap();
+        ensure!(begun.elapsed() < Duration::from_secs(5), "the killed container does not stop");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// A container that no program knows does not exist, and its id is free: what is left of it is collected.
@@ -211,14 +246,14 @@ fn unknown(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Outcome {
     Ok(())
 }
 
-/// Waits until the container has no process but its own: one that joined it has ended with the runtime, or by itself. As
-/// long as we have not reaped it, the kernel lets nobody end the container's first process.
-fn alone(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Outcome {
+/// Waits until the container has no process but its own, and we have `most` children: one that joined it has ended with
+/// the runtime, or by itself. As long as we have not reaped it, the kernel lets nobody end the container's first process.
+fn alone(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle, most: usize) -> Outcome {
     let begun = Instant::now();
     loop {
         reap();
         let listed = plain(host, runtime, &["ps", "--format", "json", bundle.id()])?;
-        if listed.matches(',').count() == 0 && children()? <= 1 {
+        if listed.matches(',').count() == 0 && children()? <= most {
             return Ok(());
         }
         ensure!(begun.elapsed() < Duration::from_secs(5), "more than one process lives on: {}", listed.trim());
@@ -280,89 +315,11 @@ fn collect(host: &Host, runtime: &Runtime<'_>, bundle: &Bundle) -> Result<String
             ensure!(plain(host, runtime, &["state", bundle.id()])? == state, "gc changes a living container");
             return plain(host, runtime, &["delete", "--force", bundle.id()]);
         }
-        if named == host.root().join(bundle.id()).exists() {
+        // A payload that has been let go comes to its end by itself.
+        if named == host.root().join(bundle.id()).exists() && !state.contains("\"status\": \"running\"") {
             return plain(host, runtime, &["gc", "--stopped", "--apply"]);
         }
         ensure!(begun.elapsed() < Duration::from_secs(2), "gc does not name what is there: {told}{state}");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn reap() {
-    while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
-}
-
-fn files(host: &Host) -> (PathBuf, PathBuf) {
-    (host.dir().join("crash.out"), host.dir().join("crash.err"))
-}
-
-fn plain(host: &Host, runtime: &Runtime<'_>, verb: &[&str]) -> Result<String, Stop> {
-    let words = runtime.words(&host.root());
-    let (out, err) = files(host);
-    let mut child = Command::new(&words[0])
-        .args(&words[1..])
-        .args(verb)
-        .stdin(Stdio::null())
-        .stdout(fs::File::create(&out)?)
-        .stderr(fs::File::create(&err)?)
-        .spawn()?;
-    let status = child.wait()?;
-    match status.success() {
-        true => Ok(fs::read_to_string(out)?),
-        false => Err(Stop::failed(format!("{}: {status}: {}", verb.join(" "), fs::read_to_string(err)?.trim_end()))),
-    }
-}
-
-/// Runs a verb under ptrace and kills the process when its `k`-th system call has returned.
-fn traced(host: &Host, runtime: &Runtime<'_>, verb: &[&str], k: u32) -> Result<Traced, Stop> {
-    let (out, err) = files(host);
-    // The shell stops itself so that it can be seized, then becomes the runtime.
-    let child = Command::new("sh")
-        .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
-        .args(runtime.words(&host.root()))
-        .args(verb)
-        .stdin(Stdio::null())
-        .stdout(fs::File::create(out)?)
-        .stderr(fs::File::create(err)?)
-        .spawn()?;
-    let pid = Pid::from_raw(child.id() as i32);
-    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED))?;
-    ensure!(matches!(stopped, WaitStatus::Stopped(_, Signal::SIGSTOP)), "the shell did not stop: {stopped:?}");
-    let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(pid, options)?;
-    kill(pid, Signal::SIGCONT)?;
-    follow(pid, &runtime.program, k)
-}
-
-fn follow(pid: Pid, program: &Path, k: u32) -> Result<Traced, Stop> {
-    let program = program.canonicalize()?;
-    let (mut counting, mut entered, mut calls) = (false, false, 0);
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL))? {
-            status @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => return Ok(Traced::Ended { calls, status }),
-            WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_EXEC) => {
-                let now = fs::read_link(format!("/proc/{pid}/exe"));
-                counting = counting || now.is_ok_and(|now| now == program);
-                // The next stop is the return of this execve.
-                entered = true;
-                ptrace::syscall(pid, None)?;
-            }
-            WaitStatus::PtraceSyscall(_) => {
-                entered = !entered;
-                if counting && !entered {
-                    calls += 1;
-                    if calls == k {
-                        let text = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-                        let number = text.split(' ').next().unwrap_or_default().to_owned();
-                        kill(pid, Signal::SIGKILL)?;
-                        waitpid(pid, Some(WaitPidFlag::__WALL))?;
-                        return Ok(Traced::Killed { number });
-                    }
-                }
-                ptrace::syscall(pid, None)?;
-            }
-            WaitStatus::Stopped(_, signal) => ptrace::syscall(pid, Some(signal))?,
-            _ => ptrace::syscall(pid, None)?,
-        }
     }
 }
