@@ -50,6 +50,7 @@ const ROOMS: &[Room] = &[
     room("src/cgroup", "wharf-cgroup", &["wharf-core", "wharf-sys", "oci-spec"]),
     room("src/foreground", "wharf-foreground", &["wharf-core", "wharf-sys"]),
     room("src/monitor", "wharf-monitor", &["wharf-cgroup", "wharf-core", "wharf-sys", "serde_json"]),
+    room("src/disk", "wharf-disk", &["wharf-core", "wharf-sys"]),
     room(
         "backends/native",
         "wharf-native",
