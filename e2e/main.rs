@@ -81,6 +81,7 @@ mod stale_state;
 mod sysctl;
 mod systemd;
 mod terminal;
+mod timings;
 mod untrusted_code;
 mod update;
 mod user;
@@ -101,6 +102,7 @@ fn main() -> std::process::ExitCode {
         annotations::trials(),
         inherited::trials(),
         terminal::trials(),
+        timings::trials(),
         foreground::trials(),
         listen_fds::trials(),
         mount_types::trials(),

@@ -15,11 +15,12 @@ mod store;
 mod survey;
 mod verbs;
 
-use cli::{Action, Asked, Caller};
+use cli::{Action, Asked, Caller, LogOptions};
 use report::Log;
 use std::ffi::{CStr, OsStr, OsString, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{Error, Kind, Result};
 
 #[global_allocator]
@@ -53,6 +54,11 @@ fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
 }
 
 fn command(argv0: &OsStr, words: Vec<OsString>) -> c_int {
+    let asks =
+        |word: &OsString| [b"--timings", &b"--trace"[..]].iter().any(|option| word.as_bytes().starts_with(option));
+    if words.iter().any(asks) {
+        phases::begin("command line");
+    }
     let uid = wharf_sys::dir::effective_uid();
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR");
     // Rootless engines hand on the runtime directory of their user; the host's root has none, and is not asked.
@@ -78,6 +84,9 @@ fn command(argv0: &OsStr, words: Vec<OsString>) -> c_int {
         Ok(Asked::Help(text)) => return finish(&log, report::print(&text).map(|()| 0), Codes::Plain),
         Err(error) => return finish(&log, Err(error), Codes::Plain),
     };
+    if let Err(error) = tell_times(&options) {
+        return fail(&log, &error, 1);
+    }
     let codes = match request.action {
         Action::Run { .. } | Action::Wait { .. } => Codes::Run,
         Action::Exec { .. } => Codes::Exec,
@@ -87,7 +96,16 @@ fn command(argv0: &OsStr, words: Vec<OsString>) -> c_int {
     finish(&log, outcome, codes)
 }
 
+/// Where that is asked for.
+fn tell_times(options: &LogOptions) -> Result<()> {
+    let Some(command) = &options.timed else { return Ok(()) };
+    let log = || Log::open(options.file.as_deref(), options.json, options.level);
+    let log = options.timings.then(log).transpose()?;
+    report::tell_times(command.clone(), log, options.trace.as_deref())
+}
+
 fn finish(log: &Log, outcome: Result<i32>, codes: Codes) -> c_int {
+    phases::finish();
     match outcome {
         Ok(code) => code,
         Err(error) => {

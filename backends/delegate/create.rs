@@ -4,9 +4,8 @@ use crate::child::{Call, keep_only};
 use crate::help::Help;
 use crate::memory::{Memory, identify, text};
 use crate::terminal::ConsoleSocket;
-use crate::{Delegate, STATE, answer, cgroup, io, judge_program, service, state_root};
+use crate::{Delegate, STATE, answer, become_it, cgroup, io, judge_program, service, state_root};
 use std::os::fd::BorrowedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use wharf_core::{
     CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, RecordState, Result, Supervisor, Terminal, Unsupported,
@@ -98,7 +97,7 @@ impl Delegated<'_> {
             },
             Err(error) => return error,
         };
-        io(doing, &call.into_command().exec())
+        become_it(doing, call)
     }
 
     /// For `run`: the payload becomes our child when the program has ended, so that we can wait for it.

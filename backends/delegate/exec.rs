@@ -7,10 +7,9 @@
 use crate::child::{Call, keep_only};
 use crate::help::Help;
 use crate::memory::Memory;
-use crate::{Delegate, io, service, state_root};
+use crate::{Delegate, become_it, service, state_root};
 use serde_json::Value;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use wharf_core::{Bundle, ContainerId, Error, Exec, Kind, Log, Record, Result, Status, Verb, allowed};
 
@@ -50,7 +49,7 @@ fn attempt(
         Some(object) => hand_down(&object, asked.preserve_fds, &doing)?,
         None => as_it_is.unwrap_or_default(),
     };
-    Err(io(&doing, &arguments(call, &record.id, asked, &process).into_command().exec()))
+    Err(become_it(&doing, arguments(call, &record.id, asked, &process)))
 }
 
 /// Refuses what the program would not do.

@@ -259,7 +259,7 @@ impl Backend for Delegate {
         let interval = format!("{}ns", interval.as_nanos());
         keep_only(0).map_err(|unclosed| unclosed.during(&doing))?;
         // Nothing of ours is left between the program and whoever reads.
-        Err(io(&doing, &call.args(["--interval", &interval, &record.id]).into_command().exec()))
+        Err(become_it(&doing, call.args(["--interval", &interval, &record.id])))
     }
 
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>> {
@@ -323,6 +323,13 @@ fn state_root(dir: BorrowedFd<'_>) -> Result<PathBuf> {
         .map_err(|errno| Error::system("find the path of the state directory", errno as i32))?;
     path.truncate(length);
     Ok(PathBuf::from(std::ffi::OsString::from_vec(path)).join(STATE))
+}
+
+/// Returns only when it failed.
+fn become_it(doing: &str, call: Call) -> Error {
+    // What comes then is the other program's time.
+    wharf_core::phases::finish();
+    io(doing, &call.into_command().exec())
 }
 
 fn io(doing: impl Into<String>, error: &std::io::Error) -> Error {

@@ -3,6 +3,7 @@
 use crate::{draft::open_proc, hooks, host_mounts, status};
 use std::os::fd::BorrowedFd;
 use wharf_cgroup::Handle;
+use wharf_core::phases;
 use wharf_core::{Error, Kind, Process, Record, Result, Status, Warnings};
 use wharf_monitor::identity;
 use wharf_sys::{Errno, fd, libc, process};
@@ -12,6 +13,7 @@ use wharf_sys::{Errno, fd, libc, process};
 const DEATH: i32 = 10_000;
 
 pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
+    phases::enter("last processes");
     let mut failures = Vec::new();
     match status::cgroup(record) {
         Ok(cgroup) => {
@@ -20,6 +22,7 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
                 None => end_draft(&cgroup),
             };
             failures.extend(ended.err());
+            phases::enter("cgroup");
             failures.extend(cgroup.remove().err());
             cgroup.leave();
         }
@@ -30,6 +33,7 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => failures.push(Error::system("remove the start socket", errno as i32)),
     }
+    phases::enter("hooks");
     together(failures)?;
     // Only when the container is gone, and once: a delete that failed is repeated.
     if record.init.is_none() {

@@ -11,6 +11,7 @@ use crate::{hooks, remove, status};
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Kind, Record, Result, Status, Verb, Warnings, allowed};
 use wharf_foreground::Relay;
 use wharf_monitor::identity;
@@ -85,6 +86,7 @@ pub(crate) fn start(
     if record.poststart.is_empty() {
         return Ok(Vec::new());
     }
+    phases::enter("hooks behind the start");
     let running = hooks::state(record, Status::Running, record.engine_pid);
     if hooks::poststart_decides(&record.oci_version) {
         return match hooks::run(&record.poststart, "poststart", &running, record) {

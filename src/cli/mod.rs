@@ -17,7 +17,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use table::{GLOBALS, LATER, Opt, VERBS, Words};
+use table::{ANYWHERE, GLOBALS, LATER, Opt, VERBS, Words};
 use wharf_core::{Error, Kind, Level, Result};
 
 /// What the command line comes to.
@@ -231,7 +231,7 @@ fn command(words: &Words) -> Command {
 }
 
 fn arg(opt: &Opt) -> Arg {
-    let arg = Arg::new(opt.long).long(opt.long).help(opt.help);
+    let arg = Arg::new(opt.long).long(opt.long).help(opt.help).global(ANYWHERE.contains(&opt.long));
     let arg = match opt.short {
         Some(short) => arg.short(short),
         None => arg,

@@ -117,6 +117,12 @@ pub(crate) struct LogOptions {
     /// `--log-format json`
     pub(crate) json: bool,
     pub(crate) level: Level,
+    /// The command, for people, where it is to be timed.
+    pub(crate) timed: Option<String>,
+    /// `--timings`
+    pub(crate) timings: bool,
+    /// `--trace`
+    pub(crate) trace: Option<PathBuf>,
 }
 
 impl LogOptions {

@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Exec, Kind, Result, User, duration};
 
 /// The log options are completed from the configuration.
@@ -14,6 +15,12 @@ pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOption
     let Some((verb, words)) = matches.subcommand() else {
         return Err(Error::new(Kind::Usage, "no verb is given"));
     };
+    (log.timings, log.trace) = (matches.get_flag("timings"), path(matches, "trace"));
+    if log.timings || log.trace.is_some() {
+        let id = words.try_get_one::<String>("container-id").ok().flatten();
+        log.timed = Some(["wharf", verb].into_iter().chain(id.map(String::as_str)).collect::<Vec<_>>().join(" "));
+    }
+    phases::enter("configuration");
     let typed = |name: &str| matches.contains_id(name) && matches.value_source(name).is_some();
     let found = config::find(path(matches, "config").as_deref(), caller.configuration.clone())
         .and_then(|found| Ok((found.as_ref().map(Configuration::options).transpose()?.unwrap_or_default(), found)));

@@ -85,6 +85,13 @@ pub(super) const GLOBALS: &[Opt] = &[
         &["true", "false", "auto"],
         "Handed on to another runtime; natively it changes nothing",
     ),
+    switch("timings", None, "Tell where the time of this command went, in the log"),
+    value(
+        "trace",
+        None,
+        "FILE",
+        "Add the same to FILE, in the form that trace viewers read, with each step of the init",
+    ),
     switch("systemd-cgroup", None, "Let systemd make the cgroup (only where the backend can)"),
     value("criu", None, "PATH", "Path of criu (not supported yet)"),
     switch("version", Some('v'), "Print the version"),
@@ -311,6 +318,9 @@ pub(super) const VERBS: &[Words] = &[
     },
 ];
 
+/// Options that may also stand behind the verb.
+pub(super) const ANYWHERE: &[&str] = &["timings", "trace"];
+
 /// Verbs of other runtimes that are known and refused by name.
 pub(super) const LATER: &[&str] = &["checkpoint", "restore"];
 
@@ -342,6 +352,7 @@ impl Words {
     }
 
     pub(super) fn opt(&self, long: &str) -> Option<&'static Opt> {
-        self.opts.iter().flat_map(|opts| opts.iter()).find(|opt| opt.long == long)
+        let own = self.opts.iter().flat_map(|opts| opts.iter()).find(|opt| opt.long == long);
+        own.or_else(|| ANYWHERE.contains(&long).then(|| global(long)).flatten())
     }
 }

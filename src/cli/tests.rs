@@ -38,7 +38,7 @@ fn conmon_creates_with_its_own_and_the_engines_options() {
          --pid-file /p --console-socket /s {HEX}"
     );
     let (log, _) = typed(&line);
-    assert_eq!(log, LogOptions { file: Some("/l".into()), json: true, level: Level::Error });
+    assert_eq!(log, LogOptions { file: Some("/l".into()), json: true, ..LogOptions::default() });
     let request = request(&line);
     assert_eq!(request.root, std::path::Path::new("/r"));
     let Action::Create(create) = request.action else { panic!() };

@@ -15,6 +15,7 @@ mod level;
 mod lifecycle;
 mod manifest;
 mod passwd;
+pub mod phases;
 mod properties;
 mod record;
 mod statistics;

@@ -4,7 +4,8 @@ use crate::become_payload::{self, Payload};
 use crate::{mount, target, terminal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{IntoRawFd, OwnedFd};
-use wharf_steps::facts::{FILTER_FLAG_NEW_LISTENER, hook_end, listener_page};
+use std::time::{SystemTime, UNIX_EPOCH};
+use wharf_steps::facts::{FILTER_FLAG_NEW_LISTENER, hook_end, listener_page, stamps};
 use wharf_steps::{BORN, Failure, LISTENING, List, Phase, Slot, Step, View};
 use wharf_sys::fd::{self, resolve};
 use wharf_sys::lot::Lot;
@@ -93,23 +94,37 @@ impl<'a> Init<'a> {
     fn run(&mut self) -> ! {
         let mut steps = self.plan.steps();
         let mut index = 0;
+        self.stamp(0);
         if let Err(failed) = self.begin() {
             self.fail(u32::MAX, &failed);
         }
         while let Some(step) = Step::take(&mut steps) {
-            if matches!(step, Step::Seccomp { .. })
-                && let Some((arguments, environment)) = exec_of(steps)
-            {
-                become_payload::lay_out(self, arguments, environment);
+            if matches!(step, Step::Seccomp { .. }) {
+                if let Some((arguments, environment)) = exec_of(steps) {
+                    become_payload::lay_out(self, arguments, environment);
+                }
+                // From then on the profile may forbid any system call.
+                self.slots[usize::from(Slot::STAMPS.0)] = -1;
             }
             if let Err(failed) = self.perform(step) {
                 self.fail(index, &failed);
             }
             index += 1;
+            self.stamp(index);
             self.lot.trim();
         }
         // A plan ends with an exec; anything else is one this build cannot read.
         self.fail(index, &Errno::ENOSYS.into())
+    }
+
+    /// Says when the steps before `step` were done, where somebody wants to hear of it.
+    fn stamp(&self, step: u32) {
+        let stamps = self.slot(Slot::STAMPS);
+        if stamps.0 == -1 {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let _ = fd::write_at(stamps, &now.to_le_bytes(), stamps::offset(step));
     }
 
     /// Nobody in the container may look into us, and what we make has the mode that we say.
@@ -248,7 +263,7 @@ impl<'a> Init<'a> {
                 mount::enter_root(self, step)?;
                 let to_parent = [Slot::PARENT, Slot::START, Slot::CONSOLE];
                 let for_hooks = [Slot::STATE, Slot::HOOK_STDOUT, Slot::HOOK_STDERR];
-                self.close_host(&[&to_parent[..], &for_hooks, &[Slot::ROOT, Slot::DEV]].concat());
+                self.close_host(&[&to_parent[..], &for_hooks, &[Slot::ROOT, Slot::DEV, Slot::STAMPS]].concat());
             }
             Step::RootReadonly {} => mount::readonly_root(self)?,
             Step::MountReadonly { path } => mount::readonly_mount(self, plan.text(path))?,
@@ -348,7 +363,7 @@ impl<'a> Init<'a> {
                 Err(Errno::ENOENT) => return Err(Errno::EINVAL.into()),
                 other => other?,
             },
-            Step::CloseHost {} => self.close_host(&[Slot::PARENT, Slot::CONSOLE]),
+            Step::CloseHost {} => self.close_host(&[Slot::PARENT, Slot::CONSOLE, Slot::STAMPS]),
             Step::Exec { arguments, environment } => become_payload::exec(self, arguments, environment)?,
         }
         Ok(())

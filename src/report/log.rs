@@ -62,6 +62,19 @@ impl Log {
         self.more(Level::Debug, message);
     }
 
+    /// Where the time went, whatever is logged else: a table on stderr, one line in a file or for programs.
+    pub(crate) fn times(&self, table: &str, record: impl FnOnce() -> serde_json::Value) {
+        if self.file.is_none() && !self.json {
+            return to_stderr(table);
+        }
+        let record = record();
+        let what = record["command"].as_str().unwrap_or_default();
+        let mut line = line(self.json, Level::Info, &format!("times of {what}"), &now_in_seconds());
+        line.truncate(line.len() - if self.json { 2 } else { 1 });
+        line.push_str(&if self.json { format!(",\"times\":{record}}}\n") } else { format!(" times={record}\n") });
+        self.put(&line);
+    }
+
     fn more(&self, level: Level, message: impl FnOnce() -> String) {
         if level <= self.level {
             self.write(level, &one_line(&message()));
@@ -69,14 +82,17 @@ impl Log {
     }
 
     fn write(&self, level: Level, message: &str) {
-        let line = line(self.json, level, message, &now_in_seconds());
+        self.put(&line(self.json, level, message, &now_in_seconds()));
+    }
+
+    fn put(&self, line: &str) {
         match &self.file {
             // One write: lines of several processes do not mix. A full disk must not hide the failure itself.
             Some(file) => {
                 let mut file = file;
                 drop(file.write_all(line.as_bytes()));
             }
-            None => to_stderr(&line),
+            None => to_stderr(line),
         }
     }
 }

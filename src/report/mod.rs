@@ -10,6 +10,8 @@ mod plan;
 mod ps;
 mod spec;
 mod state;
+mod times;
+mod trace;
 
 pub(crate) use doctor::examined;
 pub(crate) use events::event;
@@ -21,6 +23,7 @@ pub(crate) use plan::Plan;
 pub(crate) use ps::{of_pids, pids, processes};
 pub(crate) use spec::spec;
 pub(crate) use state::{Row, owner, state, table};
+pub(crate) use times::tell_times;
 
 use std::io::Write;
 use wharf_core::{Error, Kind, Result};

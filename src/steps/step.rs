@@ -44,10 +44,12 @@ impl Slot {
     /// What hooks that the init runs have as standard output and error, where that is not the init's own.
     pub const HOOK_STDOUT: Slot = Slot(8);
     pub const HOOK_STDERR: Slot = Slot(9);
+    /// Where it says when it was done with each step, for a trace: see `facts::stamps`.
+    pub const STAMPS: Slot = Slot(10);
     /// The process whose namespaces are joined, as a pidfd.
     pub const INIT: Slot = Slot(Self::COUNT as u8 - 1);
     /// First slot that the planner gives away.
-    pub const FREE: u8 = 10;
+    pub const FREE: u8 = 11;
     /// First of those for joined namespaces, one for each type there is.
     pub const JOINED: u8 = Self::COUNT as u8 - 8;
     /// How many slots there are.

@@ -208,6 +208,14 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
+/// pwrite(2) at `offset`; how much was written.
+pub fn write_at(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
+    let offset = offset as libc::off_t;
+    // SAFETY: the bytes are ours and their length is given.
+    let result = unsafe { libc::pwrite(fd.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset) };
+    check(result as libc::c_long).map(|length| length as usize)
+}
+
 /// pread(2) from `offset`, repeated when a signal interrupts it.
 pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
     loop {

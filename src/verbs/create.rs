@@ -16,6 +16,7 @@ use crate::report::Log;
 use crate::route::Route;
 use crate::store::{Entry, Store, exists};
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{
     Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result, Warnings, time,
 };
@@ -48,10 +49,12 @@ pub(super) fn make(
     // As much as an engine's configuration takes from here to the end.
     wharf_sys::arena::populate(224 * 1024);
     let bundle = Bundle::open(&asked.bundle)?;
+    phases::enter("route");
     let route = facts::choose(request, asked.id.as_str(), &bundle)?;
     let backend = backend(&route.place)?;
     log.debug(|| format!("container {} goes to backend {}: {}", asked.id, backend.name(), route.why));
     let state_dir = request.root.join(asked.id.as_str());
+    phases::enter("draft");
     let drafted = backend.draft(Job {
         state_dir: &state_dir,
         console_socket: asked.console_socket.as_deref(),
@@ -75,6 +78,7 @@ pub(super) fn make(
     let mut record = begin(request, asked, &bundle, backend.name(), route);
     record.witness = wish.kind;
     draft.describe(&mut record);
+    phases::enter("record");
     let store = Store::make(&request.root)?;
     let entry = match store.create(&asked.id) {
         Err(error) if error.kind() == Kind::Exists && super::delete::collect(&request.root, &asked.id, log) => {
@@ -139,6 +143,7 @@ fn finish(
     entry.save_draft(record)?;
     let tell = |cgroup: CgroupPaths| entry.save(&Record { cgroup, ..record.clone() });
     let created = draft.create(entry.dir(), record, &tell)?;
+    phases::enter("full record");
     record.init = Some(created.init);
     record.engine_pid = created.engine_pid;
     record.cgroup = created.cgroup;
@@ -150,6 +155,7 @@ fn finish(
     }
     let take_back = || pid_file.into_iter().for_each(pid_file::remove);
     let watcher = wish.watcher(entry.dir(), record).inspect_err(|_| take_back())?;
+    phases::enter("release");
     created.hold.release().inspect_err(|_| {
         watcher.into_iter().for_each(Watcher::stop);
         take_back();

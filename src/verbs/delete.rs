@@ -3,6 +3,7 @@
 use super::{Found, locate, no_such, witness};
 use crate::report::Log;
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Kind, Result, Verb, Warnings, allowed};
 
 pub(super) fn delete(root: &Path, id: &ContainerId, force: bool, log: &Log) -> Result<()> {
@@ -79,6 +80,7 @@ impl Found {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
                 witness::let_witness_end(&self);
+                phases::enter("record");
                 self.store.remove(&self.entry)?;
                 self.leave_open();
                 if unknown { Err(no_such(id)) } else { Ok(()) }

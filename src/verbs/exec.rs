@@ -6,6 +6,7 @@ use super::{Found, pid_file};
 use crate::cli::LogOptions;
 use crate::report::Log;
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{ContainerId, Exec, Result, Status, Verb, allowed};
 
 /// The command's exit code; 0 when it is left to itself.
@@ -19,6 +20,7 @@ pub(super) fn exec(root: &Path, id: &ContainerId, asked: &Exec, options: &LogOpt
             allowed(id, status, Verb::Exec)?;
         }
     }
+    phases::enter("container's state");
     let mut joined = found.backend.exec(&found.record, found.entry.dir(), asked, options.to())?;
     log.debug(|| format!("process {} has joined container {id}", joined.pid()));
     log.warn_each(|| joined.remarks().iter().map(ToString::to_string).collect());
@@ -27,7 +29,9 @@ pub(super) fn exec(root: &Path, id: &ContainerId, asked: &Exec, options: &LogOpt
     if let Some(path) = pid_file {
         pid_file::write(path, joined.pid())?;
     }
+    phases::enter("release");
     joined.release().inspect_err(|_| pid_file.into_iter().for_each(pid_file::remove))?;
+    phases::enter(if asked.detach { "end" } else { "payload" });
     let code = if asked.detach { Ok(0) } else { joined.wait() };
     found.leave_open();
     code

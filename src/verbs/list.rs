@@ -5,6 +5,7 @@ use crate::cli::ListFormat;
 use crate::report::{self, Log, Row};
 use crate::store::Store;
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Kind, Result};
 
 /// Other runtimes that are asked at once: one that hangs takes its whole time to answer, and all others wait for it.
@@ -27,6 +28,7 @@ pub(super) fn list(root: &Path, format: ListFormat, quiet: bool, log: &Log) -> R
             Err(error) => log.warn(|| format!("list container {id}: {error}")),
         }
     }
+    phases::enter("answer");
     report::print(&match (quiet, format) {
         (true, _) => rows.iter().map(|row| format!("{}\n", row.id)).collect(),
         (false, ListFormat::Table) => report::table(&rows),

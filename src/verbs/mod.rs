@@ -30,10 +30,12 @@ use crate::report::Log;
 use crate::route::{self, Place};
 use crate::store::{Entry, Store};
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{Backend, ContainerId, Error, Kind, Record, Result, Status};
 
 /// Does what was asked; the exit code is 0 but for a payload's own.
 pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Result<i32> {
+    phases::enter(first_phase(&request.action));
     let root = request.root.as_path();
     if let Some(error) = request.ignored.as_ref().filter(|_| !matches!(request.action, Action::Doctor { .. })) {
         log.warn(|| format!("without a configuration: {error}"));
@@ -62,6 +64,18 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Explain(asked) => explain::explain(request, asked),
     };
     done.map(|()| 0)
+}
+
+/// What most verbs begin with is to find the container.
+fn first_phase(action: &Action) -> &'static str {
+    match action {
+        Action::Create(_) | Action::Run { .. } | Action::Plan(_) => "bundle",
+        Action::List { .. } | Action::Gc { .. } => "containers",
+        Action::Doctor { .. } | Action::Spec { .. } | Action::Features | Action::Config(_) | Action::Explain(_) => {
+            "answer"
+        }
+        _ => "container",
+    }
 }
 
 /// A container with its record and the backend that the record names.

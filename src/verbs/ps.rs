@@ -6,11 +6,14 @@ use crate::report;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Kind, Result, Verb, allowed};
 
 pub(super) fn ps(root: &Path, id: &ContainerId, format: ListFormat, options: &[OsString]) -> Result<()> {
     let found = Found::look(root, id)?;
+    phases::enter("status");
     allowed(id, found.status()?, Verb::Ps)?;
+    phases::enter("processes");
     let pids = found.backend.processes(&found.record, found.entry.dir())?;
     report::print(&match format {
         ListFormat::Json => report::pids(&pids),

@@ -4,6 +4,7 @@ use super::create::{self, Then};
 use super::{Found, no_such, witness};
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
+use wharf_core::phases;
 use wharf_core::{Kind, Result, Verb, Warnings};
 use wharf_monitor::Watch;
 
@@ -43,7 +44,9 @@ pub(super) fn run(
     }
     // While the payload lives, others may signal and delete it.
     found.entry.unlock()?;
+    phases::enter("payload");
     let ended = found.backend.wait(&found.record);
+    phases::enter("exit record");
     if let Ok(ended) = ended
         && let Err(error) = witness::finish(&found, watch, ended)
     {
@@ -69,6 +72,7 @@ pub(super) fn run(
 }
 
 fn start(found: &Found) -> Result<(Option<Watch>, Warnings)> {
+    phases::enter("start");
     let watch = witness::own(found)?;
     witness::note_start(found)?;
     Ok((watch, found.backend.start(&found.record, found.entry.dir())?))

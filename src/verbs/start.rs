@@ -3,6 +3,7 @@
 use super::{Found, locate, no_such, witness};
 use crate::report::Log;
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{ContainerId, Result, Verb, allowed};
 
 pub(super) fn start(root: &Path, id: &ContainerId, log: &Log) -> Result<()> {
@@ -18,9 +19,11 @@ pub(super) fn start(root: &Path, id: &ContainerId, log: &Log) -> Result<()> {
             Found::read(seen.store, seen.entry, id)?
         }
     };
+    phases::enter("start");
     found.backend.may_start(&found.record, found.entry.dir())?;
     witness::note_start(&found)?;
     let warnings = found.backend.start(&found.record, found.entry.dir())?;
+    phases::enter("readiness");
     warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
     found.await_ready()
 }

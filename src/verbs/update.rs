@@ -4,9 +4,11 @@ use super::{Found, no_such};
 use crate::cli::Resources;
 use std::io::Read;
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Kind, Result, Verb, allowed, parse_resources};
 
 pub(super) fn update(root: &Path, id: &ContainerId, from: &Resources) -> Result<()> {
+    phases::enter("resources");
     let resources = match from {
         Resources::Typed(value) => parse_resources(value.to_string().as_bytes(), "the options of update")?,
         Resources::Stdin => parse_resources(&read("stdin", std::io::stdin().lock())?, "stdin")?,
@@ -16,12 +18,14 @@ pub(super) fn update(root: &Path, id: &ContainerId, from: &Resources) -> Result<
             parse_resources(&read(&name, file)?, &name)?
         }
     };
+    phases::enter("container");
     let found = Found::look(root, id)?;
     // One update at a time, so that what one takes back is its own. Not the container's lock: a hook may be what calls.
     let _turn = found.entry.turn("update")?;
     let held = found.store.try_lock(&found.entry)?.ok_or_else(|| no_such(id))?;
     let found = if held { Found::read(found.store, found.entry, id)? } else { found };
     allowed(id, if held { found.status_under_lock()? } else { found.status()? }, Verb::Update)?;
+    phases::enter("limits");
     let changed = found.backend.update(&found.record, found.entry.dir(), resources);
     let changed = changed.map_err(|error| error.below("linux/resources/"))?;
     match changed {

@@ -3,6 +3,7 @@
 use super::Found;
 use crate::report;
 use std::path::Path;
+use wharf_core::phases;
 use wharf_core::{ContainerId, Ended, Error, Exit, Kind, Result, WitnessKind, time};
 use wharf_monitor::{Ending, identity};
 use wharf_sys::{Errno, process};
@@ -10,6 +11,7 @@ use wharf_sys::{Errno, process};
 /// The payload's exit code, 128 + n for signal n; 0 with `json`, where the answer has it.
 pub(super) fn wait(root: &Path, id: &ContainerId, json: bool) -> Result<i32> {
     let found = Found::look(root, id)?;
+    phases::enter("payload");
     let exit = until_end(&found, id)?;
     if json {
         report::print(&report::exit(&exit)?)?;

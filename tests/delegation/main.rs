@@ -9,6 +9,9 @@ use recorder::{Recorder, wharf};
 use std::collections::BTreeSet;
 use table::{ROWS, Row, Told};
 
+/// Options of wharf that may also stand behind a verb.
+const ANYWHERE: [&str; 2] = ["timings", "trace"];
+
 /// Options and verbs as `--help` shows them; the options before the verb have the verb "".
 fn all() -> BTreeSet<(String, String)> {
     let help = |words: &[&str]| wharf(words).0;
@@ -29,7 +32,8 @@ fn all() -> BTreeSet<(String, String)> {
     assert!(verbs.len() >= 18, "{verbs:?}");
     let mut found: BTreeSet<_> = options(&whole).into_iter().map(|option| (String::new(), option)).collect();
     for verb in verbs {
-        for option in options(&help(&[&verb, "--help"])) {
+        // What may stand anywhere is one option.
+        for option in options(&help(&[&verb, "--help"])).into_iter().filter(|option| !ANYWHERE.contains(&&**option)) {
             found.insert((verb.clone(), option));
         }
     }

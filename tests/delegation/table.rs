@@ -66,6 +66,8 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     row("", "config", "--config DIR/wharf.json", Ours),
     row("", "rootless", "--rootless auto", Words("--rootless auto")),
+    row("", "timings", "--timings", Ours),
+    row("", "trace", "--trace DIR/trace", Ours),
     row("", "systemd-cgroup", "--systemd-cgroup", Words("--systemd-cgroup")),
     row("", "criu", "--criu /usr/sbin/criu", Refused("--criu: is not supported yet")),
     row("", "version", "", Apart),

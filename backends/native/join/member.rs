@@ -59,6 +59,10 @@ impl Member {
         }
     }
 
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     pub(super) fn pidfd(&self) -> Result<OwnedFd> {
         // A child that has not been waited for keeps its pid, so this is still the same process.
         process::pidfd(self.pid).map_err(|errno| Error::system(format!("open process {}", self.pid), errno as i32))

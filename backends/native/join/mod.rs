@@ -23,6 +23,7 @@ use crate::draft::{open_proc, preserved};
 use crate::handover::Handover;
 use crate::launch::birth::Birth;
 use crate::launch::console::{self, Console};
+use crate::launch::stamps::Stamps;
 use crate::launch::{Slots, seal, written};
 use crate::listener::Agent;
 use crate::{activation, freeze, limits, listener, status};
@@ -31,6 +32,7 @@ use member::Member;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use wharf_cgroup::Joint;
+use wharf_core::phases;
 use wharf_core::{
     ContainerId, Error, Exec, Joined, Record, Result, Status, Terminal, Verb, allowed, annotations, read_process,
 };
@@ -82,6 +84,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     }
     let listen = activation::listen()?;
     let preserved = preserved(asked.preserve_fds, listen.as_ref())?;
+    phases::enter("plan");
     let kept = Kept::read(dir, id.as_str())?;
     let own = match &asked.process {
         Some(path) => read_process(path)?,
@@ -108,6 +111,7 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         // From here on signals are for the process, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
     }
+    phases::enter("preparation");
     let mut slots = Slots::new();
     slots.put(Slot::PROC, proc.as_fd().as_raw_fd());
     slots.put(Slot::INIT, pidfd.as_raw_fd());
@@ -122,7 +126,9 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let sealed = seal::copy_of_init()?;
     let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
     slots.put(Slot::PARENT, theirs.as_raw_fd());
+    let stamps = Stamps::wanted(&mut slots)?;
     let wire = written(&plan, &slots)?;
+    phases::enter("birth");
     let birth = |plan| Birth { new: 0, sealed: &sealed, plan, parent: &theirs, kept: &slots.numbers, preserved };
     // The process is born with ours.
     limits::affinity(0, affinity.initial.as_ref())?;
@@ -149,7 +155,12 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         joint.place(pid, own_cgroup)?;
         member.go()?;
     }
+    phases::enter("set-up");
     member.settle(kept.namespaces() & namespace::flag::NEWPID != 0)?;
+    if let Some(stamps) = stamps {
+        stamps.hand_in("process that joins", member.pid(), member.plan());
+    }
+    phases::enter("last limits");
     if let Some(adjustment) = wanted.oom_score_adj() {
         limits::oom_score_adj(&proc, member.pid(), adjustment)?;
     }

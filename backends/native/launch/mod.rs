@@ -23,6 +23,7 @@ pub(crate) mod helpers;
 mod hold;
 mod private;
 pub(crate) mod seal;
+pub(crate) mod stamps;
 mod trees;
 
 pub(crate) use hold::Attached;
@@ -36,9 +37,11 @@ use crate::{hooks, join, limits, start};
 use birth::Birth;
 use console::Console;
 use hold::{Attach, Newborn};
+use stamps::Stamps;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use wharf_cgroup::{Cgroup, Killed};
+use wharf_core::phases;
 use wharf_core::{CgroupPaths, Created, Error, Kind, Record, Result, Status, Supervisor, annotations};
 use wharf_monitor::identity;
 use wharf_plan::{Born, Plan};
@@ -54,6 +57,7 @@ pub(crate) fn create(
     record: &Record,
     tell: &dyn Fn(CgroupPaths) -> Result<()>,
 ) -> Result<Created> {
+    phases::enter("preparation");
     if judged.job.then_start {
         // From here on signals are for the payload, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
@@ -89,9 +93,12 @@ pub(crate) fn create(
             judged.native.relay.replace(Relay::open(dir)?);
         }
     }
+    let stamps = Stamps::wanted(&mut slots)?;
     let plan = written(&judged.container.plan, &slots)?;
+    phases::enter("cgroup");
     let mut cgroup = Cgroup::create(&judged.cgroup, tell)?;
     let directly = judged.container.namespaces.born == Born::Directly;
+    phases::enter("birth");
     let birth = Birth {
         new: if directly { judged.container.namespaces.new } else { 0 },
         sealed: &sealed,
@@ -122,6 +129,9 @@ pub(crate) fn create(
             return Err(error);
         }
     };
+    if let Some(stamps) = stamps {
+        stamps.hand_in("init", newborn.pid, &judged.container.plan);
+    }
     settle(&judged, &mut cgroup, &mut newborn, state.as_ref(), record, dir)?;
     for (socket, words) in &pidfd_sockets {
         socket.send(words, &newborn.pidfd)?;
@@ -245,6 +255,7 @@ fn settle(
     }
     // While the init is busy.
     join::kept::write(dir, judged)?;
+    phases::enter("set-up");
     if judged.container.has_hooks {
         run_hooks(judged, newborn, state, record)?;
     }
@@ -252,6 +263,7 @@ fn settle(
     if let Some(state) = state {
         rewrite(state, &hooks::state(record, Status::Created, newborn.pid))?;
     }
+    phases::enter("last limits");
     limits::rlimits(newborn.pid, &judged.rlimits)?;
     Ok(())
 }
@@ -260,6 +272,7 @@ fn settle(
 fn run_hooks(judged: &Judged<'_>, newborn: &mut Newborn, state: Option<&OwnedFd>, record: &Record) -> Result<()> {
     expect(judged, newborn, Phase::Mounted)?;
     newborn.reached_hooks = true;
+    phases::enter("hooks");
     let before = hooks::state(record, Status::Creating, newborn.pid);
     // The specification's words for when prestart hooks run are those of `created` (runtime.md, "State").
     let created = hooks::state(record, Status::Created, newborn.pid);
@@ -268,6 +281,7 @@ fn run_hooks(judged: &Judged<'_>, newborn: &mut Newborn, state: Option<&OwnedFd>
     if let Some(state) = state {
         rewrite(state, &before)?;
     }
+    phases::enter("set-up behind the hooks");
     newborn.go()
 }
 
