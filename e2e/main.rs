@@ -13,6 +13,7 @@ mod crash;
 mod delegate;
 mod delegate_verbs;
 mod devices;
+mod disk;
 mod doctor;
 mod domainname;
 mod engines;
@@ -172,6 +173,7 @@ fn main() -> std::process::ExitCode {
         exec_failures::trials(),
         stale_state::trials(),
         gc::trials(),
+        disk::trials(),
         doctor::trials(),
         parallel::trials(),
         answers::trials(),

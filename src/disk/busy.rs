@@ -2,7 +2,7 @@
 
 use crate::cause::Fault;
 use crate::dataset::Dataset;
-use crate::keeper::LONGEST_TABLE;
+use crate::keeper::read;
 use crate::mountinfo::Mount;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -99,14 +99,12 @@ fn link(proc: &Procfs, pid: i32, name: &str) -> Option<String> {
 }
 
 fn command(proc: &Procfs, pid: i32) -> String {
-    let name = proc.read(&path(pid, "comm")).unwrap_or_default();
-    String::from_utf8_lossy(&name).trim().to_owned()
+    read(proc, &path(pid, "comm")).unwrap_or_default().trim().to_owned()
 }
 
 fn mounts(proc: &Procfs, pid: i32) -> Vec<Mount> {
-    let text = proc.open_file(&path(pid, "mountinfo"), libc::O_RDONLY);
-    let text = text.and_then(|file| fd::read_to_end(file, LONGEST_TABLE)).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().filter_map(Mount::parse).collect()
+    let text = read(proc, &path(pid, "mountinfo")).unwrap_or_default();
+    text.lines().filter_map(Mount::parse).collect()
 }
 
 /// What of a process is on that device, which is no other file system's.

@@ -183,13 +183,13 @@ fn cause(words: &str) -> Cause {
         Cause::Held
     } else if has("currently suspended") {
         Cause::Suspended
-    } else if has("quota exceeded") {
+    } else if has("quota exceeded") || has("quota is reached") {
         Cause::Quota(String::new())
     } else if has("out of space") || has("No space left") {
         Cause::Full
     } else if has("is busy") {
         Cause::Busy
-    } else if has("no such pool") {
+    } else if has("no such pool") || has("missing dataset name") {
         Cause::NoSuchPool
     } else if has("parent does not exist") {
         Cause::NoParent
@@ -199,7 +199,8 @@ fn cause(words: &str) -> Cause {
         Cause::TooLong
     } else if has("permission denied") || has("Permission denied") || has("may only be mounted by root") {
         Cause::NotPermitted
-    } else if has("invalid stream")
+    } else if has("incremental stream")
+        || has("invalid stream")
         || has("failed to read from stream")
         || has("checksum mismatch")
         || has("incremental source")
@@ -246,6 +247,7 @@ mod tests {
             ("cannot unmount '/tank/b': pool or dataset is busy", Cause::Busy),
             ("cannot destroy 'tank/b': dataset is busy", Cause::Busy),
             ("cannot receive: failed to read from stream", Cause::Stream),
+            ("cannot receive incremental stream: destination 'tank/x' does not exist", Cause::Stream),
             ("internal error: something new", Cause::Other),
         ] {
             assert_eq!(cause(words), expected, "{words}");

@@ -85,15 +85,7 @@ fn no_pool(fault: Fault, name: &str) -> Fault {
 pub fn create(name: &str, marks: &Marks) -> Result<Dataset> {
     let doing = format!("make dataset {name}");
     let lacks = |fault: Fault| rights::told(fault, "create,mount,canmount,mountpoint,userprop", parent(name));
-    if let Some((above, _)) = name.rsplit_once('/') {
-        // `-p` on the dataset itself would take one that is there for a new one.
-        match zfs(&doing, &["get", "-H", "-o", "value", "type", above]) {
-            Err(fault) if *fault.cause() == Cause::NoSuchDataset => {
-                zfs(&doing, &["create", "-p", "-u", above]).map_err(|fault| lacks(fault).closer(above))?;
-            }
-            other => drop(other?),
-        }
-    }
+    parents(&doing, name).map_err(lacks)?;
     let marks = marks.words();
     let mut words = vec!["create", "-u", "-o", "canmount=noauto", "-o", "mountpoint=legacy"];
     marks.iter().for_each(|mark| words.extend(["-o", mark]));
@@ -102,22 +94,29 @@ pub fn create(name: &str, marks: &Marks) -> Result<Dataset> {
     find(name)
 }
 
+/// Not by `-p` on a dataset itself: that would take one that is there for a new one, and mount what it makes.
+fn parents(doing: &str, name: &str) -> Result<()> {
+    let Some((above, _)) = name.rsplit_once('/') else { return Ok(()) };
+    match zfs(doing, &["get", "-H", "-o", "value", "type", above]) {
+        Err(fault) if *fault.cause() == Cause::NoSuchDataset => {
+            let made = zfs(doing, &["create", "-p", "-u", "-o", "canmount=off", above]);
+            made.map(drop).map_err(|fault| fault.closer(parent(above)))
+        }
+        other => other.map(drop),
+    }
+}
+
 /// Makes a dataset that begins as the snapshot, in the same pool. `zfs` mounts it nowhere: [`Dataset::mount`] does.
 pub fn clone_to(snapshot: &Snapshot, name: &str, marks: &Marks) -> Result<Dataset> {
     let doing = format!("clone {} to {name}", snapshot.full());
     snapshot.check(&doing)?;
     let (marks, full) = (marks.words(), snapshot.full());
-    let mut words = vec!["clone", "-p", "-u", "-o", "canmount=noauto", "-o", "mountpoint=legacy"];
+    let lacks = |fault: Fault| rights::told(fault, "clone,create,mount,canmount,mountpoint,userprop", parent(name));
+    parents(&doing, name).map_err(lacks)?;
+    let mut words = vec!["clone", "-o", "canmount=noauto", "-o", "mountpoint=legacy"];
     marks.iter().for_each(|mark| words.extend(["-o", mark]));
     words.extend([full.as_str(), name]);
-    // `-p` is for its parents, and takes a dataset that is there for the clone.
-    if guid(&doing, name).is_ok() {
-        return Err(Fault::new(Cause::Exists, &doing, ""));
-    }
-    zfs(&doing, &words).map_err(|fault| {
-        let fault = rights::told(fault, "clone,create,mount,canmount,mountpoint,userprop", parent(name));
-        fault.closer(parent(name))
-    })?;
+    zfs(&doing, &words).map_err(|fault| lacks(fault).closer(parent(name)))?;
     find(name)
 }
 

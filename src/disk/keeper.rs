@@ -13,7 +13,7 @@ use wharf_sys::{CWD, Errno, fd, libc};
 const ZFS_SUPER_MAGIC: i64 = 0x2fc1_2fc1;
 const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 /// More than 100,000 mounts.
-pub(crate) const LONGEST_TABLE: usize = 1 << 25;
+const LONGEST_TABLE: usize = 1 << 25;
 
 /// What keeps a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +59,7 @@ struct Table {
 impl Table {
     fn read(path: &std::ffi::CStr) -> Result<Table> {
         let proc = Procfs::open().map_err(failed)?;
-        let text = proc.open_file(path, libc::O_RDONLY).and_then(|file| fd::read_to_end(file, LONGEST_TABLE));
-        let text = String::from_utf8_lossy(&text.map_err(failed)?).into_owned();
+        let text = read(&proc, path).map_err(failed)?;
         Ok(Table { proc, mounts: text.lines().filter_map(Mount::parse).collect() })
     }
 
@@ -97,7 +96,7 @@ impl Table {
         let Ok(opened) = opened else { return Ok(what("cannot be found from here")) };
         Ok(match self.keeper(opened, false)? {
             Keeper::Zfs(place) => {
-                let within = place.within.join(self.within(&file, mount)?);
+                let within = join(&place.within, &self.within(&file, mount)?);
                 Keeper::Zfs(Place { within, upper: true, ..place })
             }
             Keeper::Other { what: kind } => what(&format!("is on {kind}")),
@@ -107,8 +106,7 @@ impl Table {
     /// By the number that mountinfo has of it, which is not that of statx(2).
     fn mount_of(&self, file: impl AsFd) -> Result<Option<&Mount>> {
         let path = CString::new(format!("self/fdinfo/{}", file.as_fd().as_raw_fd())).unwrap_or_default();
-        let text = self.proc.read(&path).map_err(failed)?;
-        let text = String::from_utf8_lossy(&text);
+        let text = read(&self.proc, &path).map_err(failed)?;
         let id: Option<u64> = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
         Ok(self.mounts.iter().find(|mount| Some(mount.id) == id))
     }
@@ -130,8 +128,18 @@ impl Table {
 fn within(root: &Path, at: &Path, path: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(at).ok()?;
     let root = root.strip_prefix("/").unwrap_or(root);
-    // Without the empty component that `join` would add at the end.
-    Some(if below.as_os_str().is_empty() { root.to_owned() } else { root.join(below) })
+    Some(join(root, below))
+}
+
+/// Without the empty component that `Path::join` adds where there is nothing to add.
+fn join(path: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { path.to_owned() } else { path.join(below) }
+}
+
+/// Closed at once: whoever looks for what keeps a file must not be what keeps another.
+pub(crate) fn read(proc: &Procfs, path: &std::ffi::CStr) -> std::result::Result<String, Errno> {
+    let bytes = fd::read_to_end(proc.open_file(path, libc::O_RDONLY)?, LONGEST_TABLE)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
