@@ -37,6 +37,7 @@ mod inherited;
 mod kernels;
 mod leak_check;
 mod lifecycle;
+mod limits;
 mod list;
 mod listen_fds;
 mod log_format;
@@ -151,6 +152,7 @@ fn main() -> std::process::ExitCode {
         delegate_verbs::trials(),
         hooks::trials(),
         lifecycle::trials(),
+        limits::trials(),
         exit_codes::trials(),
         exit_record::trials(),
         exit_watcher::trials(),

@@ -120,6 +120,13 @@ impl Call {
         self.spawn(doing)
     }
 
+    /// Runs it with our own stdin and outputs.
+    pub(crate) fn attached(mut self, doing: &str, limit: Duration) -> Result<ExitStatus> {
+        let mut child = self.command.spawn().map_err(|error| io(doing, &error))?;
+        let status = end(&mut child, Some(Instant::now() + limit)).map_err(|error| io(doing, &error))?;
+        status.ok_or_else(|| unanswered(doing, limit))
+    }
+
     /// Runs it with words of ours on its stdin, apart from us.
     pub(crate) fn tell(mut self, doing: &str, words: Vec<u8>, limit: Option<Duration>) -> Result<Finished> {
         // A file, so that nobody waits for a reader.
@@ -161,8 +168,7 @@ impl Begun {
         out = out.or_else(|| late(stdout));
         err = err.or_else(|| late(stderr));
         let Some(status) = status else {
-            let limit = limit.unwrap_or_default();
-            return Err(Error::new(Kind::System, doing).because(format!("it did not answer within {limit:?}")));
+            return Err(unanswered(doing, limit.unwrap_or_default()));
         };
         Ok(Finished {
             success: status.success(),
@@ -190,6 +196,10 @@ impl Finished {
     pub(crate) fn pass_on(&self) {
         let _ = std::io::stderr().write_all(self.stderr.as_bytes());
     }
+}
+
+fn unanswered(doing: &str, limit: Duration) -> Error {
+    Error::new(Kind::System, doing).because(format!("it did not answer within {limit:?}"))
 }
 
 /// Everything above stdio and the `preserved` descriptors after it is closed by the exec, whoever opened it.

@@ -4,7 +4,7 @@ use crate::child::{Call, keep_only};
 use crate::help::Help;
 use crate::memory::{Memory, identify, text};
 use crate::terminal::ConsoleSocket;
-use crate::{Delegate, STATE, answer, become_it, cgroup, io, judge_program, service, state_root};
+use crate::{Delegate, HOOKS_TIME, STATE, answer, become_it, cgroup, io, judge_program, service, state_root};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use wharf_core::{
@@ -115,10 +115,11 @@ impl Delegated<'_> {
         let console_socket = console.as_ref().map(|console| console.path.as_path()).or(self.job.console_socket);
         // The verb writes the pid file of a `create` that returns.
         let job = Job { pid_file: None, console_socket, ..self.job };
-        let status = arguments(call, &job).into_command().status().map_err(|error| io(doing, &error));
+        let finished = arguments(call, &job).attached(doing, HOOKS_TIME);
         let undo = Undo { memory: self.memory.clone(), root, id: record.id.clone(), released: false };
-        let status = status?;
-        let words = std::fs::read_to_string(&log).unwrap_or_default();
+        let status = finished?;
+        let words = wharf_core::read_file(doing, &log).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
         let _ = std::fs::remove_file(&log);
         if !status.success() {
             let cause = logged(&words).unwrap_or_else(|| format!("it ended with {status}"));
@@ -198,7 +199,7 @@ impl Drop for Undo {
             let call = Call::new(&self.memory.program, &self.memory.options, &self.root)
                 .quiet()
                 .args(["delete", "--force", &self.id]);
-            let _ = call.capture("undo", None);
+            let _ = call.capture("undo", Some(HOOKS_TIME));
         }
         let _ = remove_state(&self.root);
     }

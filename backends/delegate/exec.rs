@@ -77,11 +77,11 @@ fn understood(delegate: &Delegate, memory: &Memory, asked: &Exec) -> Result<()> 
 fn composed(record: &Record, asked: &Exec) -> Result<Value> {
     let (mut object, own) = match &asked.process {
         Some(path) => {
-            let broken = |error: &dyn std::fmt::Display| {
-                Error::new(Kind::System, format!("read process {}", path.display())).because(error)
-            };
-            let raw = std::fs::read(path).map_err(|error| broken(&error))?;
-            (serde_json::from_slice(&raw).map_err(|error| broken(&error))?, wharf_core::read_process(path)?)
+            let doing = format!("read process {}", path.display());
+            let raw = wharf_core::read_file(&doing, path)?;
+            let process = wharf_core::parse_process(&raw, path)?;
+            let object = serde_json::from_slice(&raw);
+            (object.map_err(|error| Error::new(Kind::System, doing.as_str()).because(error))?, process)
         }
         None => {
             let bundle = Bundle::open(Path::new(&record.bundle))?;

@@ -47,8 +47,10 @@ const LONGEST_PATH: usize = 4096;
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// While a `start` runs that waits for more than the start.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
-/// How long it may take to signal. `start` and `delete` have no limit: hooks run in them, with limits of their own.
+/// How long it may take to signal.
 const SIGNAL_TIME: Duration = Duration::from_secs(60);
+/// How long a verb may take in which hooks run, with limits of their own.
+const HOOKS_TIME: Duration = Duration::from_secs(3600);
 
 /// Another OCI runtime on this host.
 #[derive(Debug)]
@@ -178,11 +180,11 @@ impl Backend for Delegate {
                 }
                 std::thread::sleep(BETWEEN_LOOKS);
             }
-            let finished = begun.end(&doing, None)?;
+            let finished = begun.end(&doing, Some(HOOKS_TIME))?;
             return self.succeed("start", record, finished).map(|()| Warnings::new());
         }
         let call = self.call(record, dir)?.args(["start", &record.id]);
-        let finished = call.pass_through(&doing, None)?;
+        let finished = call.pass_through(&doing, Some(HOOKS_TIME))?;
         self.succeed("start", record, finished).map(|()| Warnings::new())
     }
 
@@ -285,7 +287,7 @@ impl Backend for Delegate {
         if root.join(&record.id).symlink_metadata().is_ok() {
             let doing = format!("delete container {} with {}", record.id, self.name);
             let call = self.call(record, dir)?.args(["delete", "--force", &record.id]);
-            let finished = call.pass_through(&doing, None)?;
+            let finished = call.pass_through(&doing, Some(HOOKS_TIME))?;
             if finished.success || answer::kind(&finished.stderr) != Kind::NoSuchContainer {
                 self.succeed("delete", record, finished)?;
             }

@@ -141,7 +141,7 @@ fn one(hook: &HookEntry, state: &OwnedFd, outputs: &Outputs) -> Result<()> {
     let env = hook.env.iter().map(text).collect::<Result<Vec<_>>>()?;
     let arguments = ExecStrings::new(args.iter().map(CString::as_c_str));
     let environment = ExecStrings::new(env.iter().map(CString::as_c_str));
-    let milliseconds = hook.timeout.map_or(-1, |seconds| seconds as i32 * 1000);
+    let milliseconds = hook.milliseconds();
     let failed = |errno: Errno, facts: u32| {
         let failure = Failure { step: 0, errno: errno as i32, facts, head: Vec::new() };
         Err(wharf_plan::hook(&hook.path, milliseconds, &failure))

@@ -4,9 +4,15 @@ use crate::{Error, Kind, Result};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use wharf_sys::lot::served;
 use wharf_sys::{Errno, Fd, fd, libc};
+
+/// What is read of a file that somebody hands us, in bytes: thousands of times a long one.
+const LONGEST: usize = 32 << 20;
+const TOO_LONG: &str = "is longer than 32 MiB";
 
 /// A bundle whose config.json has the right form; whether it makes sense is for the backend's plan to say.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ impl Bundle {
         let config = dir.join("config.json");
         let doing = || format!("read {}", config.display());
         let raw = read(opened).map_err(|errno| Error::system(doing(), errno as i32))?;
-        let raw = raw.ok_or_else(|| Error::new(Kind::System, doing()).because("is not a regular file"))?;
+        let raw = raw.map_err(|why| Error::new(Kind::System, doing()).because(why))?;
         let spec = parse(&raw, &config)?;
         Ok(Bundle { dir, spec, raw })
     }
@@ -48,15 +54,16 @@ impl Bundle {
     }
 }
 
-/// A FIFO must not keep us waiting for ever, so the file is opened without that and then looked at: none for one that
+/// A FIFO must not keep us waiting for ever, so the file is opened without that and then looked at: why not, for one that
 /// cannot be read to an end.
-fn read(dir: Fd) -> Result<Option<Vec<u8>>, Errno> {
+fn read(dir: Fd) -> Result<Result<Vec<u8>, &'static str>, Errno> {
     let file = served(fd::openat(dir, c"config.json", libc::O_RDONLY | libc::O_NONBLOCK, 0)?);
     let about = fd::stat(file)?;
     match about.st_mode & libc::S_IFMT {
         // Reading a directory says what is wrong.
-        libc::S_IFREG | libc::S_IFDIR => fd::read_sized(file, about.st_size as usize).map(Some),
-        _ => Ok(None),
+        libc::S_IFREG if about.st_size as usize > LONGEST => Ok(Err(TOO_LONG)),
+        libc::S_IFREG | libc::S_IFDIR => fd::read_sized(file, about.st_size as usize).map(Ok),
+        _ => Ok(Err("is not a regular file")),
     }
 }
 
@@ -67,12 +74,26 @@ pub fn parse_resources(raw: &[u8], name: &str) -> Result<LinuxResources> {
 
 /// Reads a process object (config.md, "Process") from a file of its own.
 pub fn read_process(path: &Path) -> Result<Process> {
-    let doing = || format!("read process {}", path.display());
-    let raw = std::fs::read(path).map_err(|error| match error.raw_os_error() {
-        Some(errno) => Error::system(doing(), errno),
-        None => Error::new(Kind::System, doing()).because(error),
-    })?;
-    serde_json::from_slice(&raw).map_err(|error| locate::<Process>(&raw, &path.display().to_string(), error))
+    parse_process(&read_file(&format!("read process {}", path.display()), path)?, path)
+}
+
+/// The same from what was read already.
+pub fn parse_process(raw: &[u8], path: &Path) -> Result<Process> {
+    serde_json::from_slice(raw).map_err(|error| locate::<Process>(raw, &path.display().to_string(), error))
+}
+
+/// A file that the caller names, whatever kind of file it is; `doing` says for what it is read.
+pub fn read_file(doing: &str, path: &Path) -> Result<Vec<u8>> {
+    let mut raw = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LONGEST as u64 + 1).read_to_end(&mut raw));
+    match read {
+        Ok(length) if length > LONGEST => Err(Error::new(Kind::System, doing).because(TOO_LONG)),
+        Ok(_) => Ok(raw),
+        Err(error) => Err(match error.raw_os_error() {
+            Some(errno) => Error::system(doing, errno),
+            None => Error::new(Kind::System, doing).because(error),
+        }),
+    }
 }
 
 fn parse(raw: &[u8], config: &Path) -> Result<Spec> {

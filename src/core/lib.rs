@@ -24,7 +24,7 @@ pub mod time;
 mod verdict;
 
 pub use backend::{Backend, Created, Draft, Event, Hold, Job, Log, Supervisor, Unsupported, Warnings};
-pub use bundle::{Bundle, parse_resources, read_process};
+pub use bundle::{Bundle, parse_process, parse_resources, read_file, read_process};
 pub use checkpoint::{Captured, CgroupsMode, Checkpoint, Images, Obstacle, Restore};
 pub use digest::Digest;
 pub use error::{Error, Kind, Result, errno_text};

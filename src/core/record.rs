@@ -152,6 +152,28 @@ pub struct HookEntry {
     pub path: String,
     pub args: Vec<String>,
     pub env: Vec<String>,
-    /// Seconds; none means no limit.
+    /// Seconds.
     pub timeout: Option<u32>,
+}
+
+impl HookEntry {
+    /// Of a hook without a timeout of its own, in seconds: one that hangs must not keep whoever waits for us for ever.
+    pub const PATIENCE: u32 = 600;
+
+    /// How long it may take.
+    pub fn milliseconds(&self) -> i32 {
+        self.timeout.unwrap_or(Self::PATIENCE) as i32 * 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_without_a_timeout_has_a_limit_all_the_same() {
+        let hook = |timeout| HookEntry { path: String::new(), args: vec![], env: vec![], timeout };
+        assert_eq!(hook(Some(2)).milliseconds(), 2000);
+        assert_eq!(hook(None).milliseconds(), 600_000);
+    }
 }

@@ -2,17 +2,17 @@
 
 use super::{Line, Patient};
 use crate::route::{Place, Routing};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use wharf_sys::program::{self, Most};
 
 const AREA: &str = "programs";
 
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any version is long.
-const LONGEST: u64 = 4096;
+const MOST: Most = Most { stdout: 4096, stderr: 0 };
 
 /// Where packages put what an administrator calls.
 const DIRECTORIES: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
@@ -60,24 +60,10 @@ fn tool(name: &str, package: &str, words: &[&str], used_for: &str) -> Line {
 fn version(path: &PathBuf, words: &[&str]) -> Result<String, String> {
     let mut command = Command::new(path);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
-    let begun = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(|error| error.to_string())? {
-            Some(status) => break status,
-            None if begun.elapsed() > PATIENCE => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("it does not tell its version within {} s", PATIENCE.as_secs()));
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
-    let mut text = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(LONGEST).read_to_end(&mut text).map_err(|error| error.to_string())?;
-    }
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    let finished = program::finish(child, Some(PATIENCE), MOST).map_err(|errno| errno.desc().to_owned())?;
+    let finished = finished.ok_or_else(|| format!("it does not tell its version within {} s", PATIENCE.as_secs()))?;
+    let (status, text) = (finished.status, String::from_utf8_lossy(&finished.stdout));
     match text.lines().next().map(str::trim) {
         Some(line) if status.success() && !line.is_empty() => Ok(line.to_owned()),
         _ => Err(format!("asked for its version, it ended with {status}")),

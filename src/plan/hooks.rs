@@ -66,7 +66,7 @@ fn inside(hooks: &Option<Vec<Hook>>, name: &str, inherited: &[String], plan: &mu
         let path = plan.text(&hook.path, &pointer)?;
         let arguments = plan.list(&hook.args, &pointer)?;
         let environment = plan.list(if has_env { &hook.env } else { inherited }, &pointer)?;
-        let milliseconds = hook.timeout.map_or(-1, |seconds| seconds as i32 * 1000);
+        let milliseconds = hook.milliseconds();
         plan.step(Step::Hook { path, arguments, environment, milliseconds }, pointer);
     }
     Ok(())

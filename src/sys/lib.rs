@@ -20,6 +20,7 @@ pub mod presence;
 pub mod probe;
 pub mod process;
 pub mod procfs;
+pub mod program;
 pub mod shared;
 pub mod signal;
 pub mod socket;

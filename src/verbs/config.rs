@@ -85,10 +85,9 @@ fn show(request: &Request, effective: &[Setting], json: bool) -> Result<()> {
 }
 
 fn import(path: &Path, renamed: &[(String, String)]) -> Result<()> {
-    let text = std::fs::read_to_string(path).map_err(|error| match error.raw_os_error() {
-        Some(errno) => Error::system(format!("read {}", path.display()), errno),
-        None => Error::new(Kind::Invalid, format!("read {}", path.display())).because(error),
-    })?;
+    let doing = format!("read {}", path.display());
+    let text = String::from_utf8(wharf_core::read_file(&doing, path)?)
+        .map_err(|_| Error::new(Kind::Invalid, doing).because("is not UTF-8"))?;
     let imported = config::import(path, &text, renamed)?;
     report::print(&report::json(&imported.configuration)?)?;
     report::remark(&imported.notes)

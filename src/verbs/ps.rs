@@ -6,8 +6,14 @@ use crate::report;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Kind, Result, Verb, allowed};
+use wharf_sys::program::{self, Most};
+
+/// How long ps(1) may take: on a busy host with a hundred thousand processes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+const MOST: Most = Most { stdout: 64 << 20, stderr: 4096 };
 
 pub(super) fn ps(root: &Path, id: &ContainerId, format: ListFormat, options: &[OsString]) -> Result<()> {
     let found = Found::look(root, id)?;
@@ -32,11 +38,14 @@ fn doing(options: &[OsString]) -> Error {
 
 /// What ps(1) of the host says to these options.
 fn table(options: &[OsString]) -> Result<String> {
-    let finished = Command::new("ps")
-        .args(options)
-        .stdin(Stdio::null())
-        .output()
+    let mut command = Command::new("ps");
+    command.args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command
+        .spawn()
         .map_err(|error| doing(options).because(error).hint("without options no other program is needed"))?;
+    let finished = program::finish(child, Some(PATIENCE), MOST)
+        .map_err(|errno| doing(options).because(errno.desc()))?
+        .ok_or_else(|| doing(options).because(format!("it did not end within {PATIENCE:?}")))?;
     let words = String::from_utf8_lossy(&finished.stderr);
     if !finished.status.success() {
         let cause = words.lines().find(|line| !line.trim().is_empty());
