@@ -8,6 +8,7 @@ mod attack;
 mod broken_bundles;
 mod capabilities;
 mod cgroups_path;
+mod checkpoint;
 mod configuration;
 mod crash;
 mod delegate;
@@ -127,6 +128,7 @@ fn main() -> std::process::ExitCode {
         devices::trials(),
         sysctl::trials(),
         cgroups_path::trials(),
+        checkpoint::trials(),
         resources_memory::trials(),
         resources_cpu::trials(),
         resources_pids::trials(),

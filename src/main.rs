@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), no_main)]
 
+mod checkpoints;
 mod cli;
 mod config;
 mod doctor;

@@ -130,20 +130,6 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, (uid, gid): (u32, u32)) 
     let labelled = labels_mounts || spec.process().as_ref().is_some_and(|process| process.selinux_label().is_some());
     let (_, permitted, inheritable) =
         credentials::capabilities().map_err(|errno| Error::system("read our capabilities", errno as i32))?;
-    let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.paths()).map(|(hierarchy, path)| CgroupMount {
-        name: if hierarchy.mount_point == cgroup.layout().base {
-            String::new()
-        } else {
-            hierarchy.mount_point.rsplit('/').next().unwrap_or_default().to_owned()
-        },
-        data: match &hierarchy.name {
-            _ if hierarchy.v2 => String::new(),
-            Some(name) => format!("none,name={name}"),
-            None => hierarchy.label(),
-        },
-        v2: hierarchy.v2,
-        path: format!("{}{path}", hierarchy.mount_point),
-    });
     Ok(Facts {
         id: job.id.to_string(),
         bundle: text(job.bundle.dir.clone())?,
@@ -169,8 +155,27 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, (uid, gid): (u32, u32)) 
             true => Some(text(job.state_dir.join(notify::DIRECTORY_NAME))?),
             false => None,
         },
-        cgroup: mounts.collect(),
+        cgroup: cgroup_mounts(cgroup),
     })
+}
+
+/// The container's cgroup in each hierarchy.
+pub(crate) fn cgroup_mounts(cgroup: &Wanted) -> Vec<CgroupMount> {
+    let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.paths()).map(|(hierarchy, path)| CgroupMount {
+        name: if hierarchy.mount_point == cgroup.layout().base {
+            String::new()
+        } else {
+            hierarchy.mount_point.rsplit('/').next().unwrap_or_default().to_owned()
+        },
+        data: match &hierarchy.name {
+            _ if hierarchy.v2 => String::new(),
+            Some(name) => format!("none,name={name}"),
+            None => hierarchy.label(),
+        },
+        v2: hierarchy.v2,
+        path: format!("{}{path}", hierarchy.mount_point),
+    });
+    mounts.collect()
 }
 
 /// True where the process asks for an AppArmor profile and the kernel has AppArmor.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod checkpoint;
 mod draft;
 mod events;
 mod freeze;
@@ -20,16 +21,18 @@ mod status;
 mod update;
 mod wait;
 
+pub use checkpoint::{PLACES as CRIU_PLACES, version as criu_version};
 pub use launch::helpers::PLACES as HELPER_PLACES;
 
-use launch::Attached;
+use launch::Left;
 use notify::Relay;
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 use wharf_core::{
-    Backend, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Record, Result, Status, Warnings,
+    Backend, Bundle, Captured, Checkpoint, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Record,
+    Restore, Result, Status, Warnings,
 };
 
 /// Name of the backend in records and on the command line.
@@ -38,8 +41,8 @@ pub const NAME: &str = "native";
 /// Runs containers on this host.
 #[derive(Default)]
 pub struct Native {
-    /// The container that this process made and is about to start (`run`).
-    attached: Rc<RefCell<Option<Attached>>>,
+    /// What this process keeps of the container that it made, and is about to start or to wait for.
+    attached: Rc<RefCell<Option<Left>>>,
     /// Where the payload tells that it is ready, between its start and that.
     relay: RefCell<Option<Relay>>,
     /// The terminal of a payload that this process has started.
@@ -70,7 +73,10 @@ impl Backend for Native {
     }
 
     fn start(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
-        let attached = self.attached.take();
+        let attached = match self.attached.take() {
+            Some(Left::Attached(attached)) => Some(attached),
+            _ => None,
+        };
         if attached.is_none() {
             self.relay.replace(Relay::open(dir)?);
         }
@@ -119,6 +125,21 @@ impl Backend for Native {
         events::events(record, dir, interval, tell)
     }
 
+    fn checkpoint(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        bundle: &Bundle,
+        asked: &Checkpoint,
+        frozen: &mut dyn FnMut(&Captured) -> Result<()>,
+    ) -> Result<()> {
+        checkpoint::checkpoint(record, dir, bundle, asked, frozen)
+    }
+
+    fn restore<'a>(&'a self, job: Job<'a>, asked: &'a Restore) -> Result<Box<dyn Draft + 'a>> {
+        Ok(Box::new(checkpoint::Restoring::new(draft::Judged::new(self, job)?, asked)?))
+    }
+
     fn processes(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<Vec<i32>> {
         status::processes(record)
     }
@@ -132,6 +153,10 @@ impl Backend for Native {
     }
 
     fn wait(&self, record: &Record) -> Result<Ended> {
-        wait::wait(record, self.terminal.take(), self.relay.take())
+        let terminal = match self.attached.take() {
+            Some(Left::Terminal(relay)) => Some(*relay),
+            _ => self.terminal.take(),
+        };
+        wait::wait(record, terminal, self.relay.take())
     }
 }

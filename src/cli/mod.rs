@@ -4,13 +4,16 @@
 //! takes three times as long. The whole tree is built for help and to explain a mistake.
 
 mod administer;
+mod images;
 mod request;
 mod resolve;
 mod resources;
 mod signal;
 mod table;
 
-pub(crate) use request::{Action, ConfigAction, Create, Explain, ListFormat, LogOptions, Plan, Request, Resources};
+pub(crate) use request::{
+    Action, Checkpoint, ConfigAction, Create, Explain, ListFormat, LogOptions, Plan, Request, Resources, Restore,
+};
 
 use clap::builder::{PossibleValuesParser, StringValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     Exec { id: ContainerId, exec: Box<Exec> },
     Wait { id: ContainerId, json: bool },
     Run { create: Create, detach: bool, keep: bool },
+    Checkpoint(Box<Checkpoint>),
+    Restore(Box<Restore>),
     List { format: ListFormat, quiet: bool },
     Gc { apply: bool, stopped: bool, format: ListFormat },
     Spec { bundle: PathBuf, rootless: bool },
@@ -83,6 +85,34 @@ pub(crate) struct Create {
     pub(crate) no_new_keyring: bool,
     /// Of `run` alone.
     pub(crate) no_subreaper: bool,
+}
+
+/// What `checkpoint` is told. Paths are as given.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) id: ContainerId,
+    pub(crate) name: Option<String>,
+    /// `--disk zfs`; none where it is left to us.
+    pub(crate) zfs: Option<bool>,
+    /// `--check`
+    pub(crate) only_check: bool,
+    /// Without the directory of the images, which follows from the name where there is one.
+    pub(crate) wanted: wharf_core::Checkpoint,
+}
+
+/// What `restore` is told.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    /// The words of a `create`; the bundle is empty where none is named.
+    pub(crate) create: Create,
+    pub(crate) name: Option<String>,
+    pub(crate) detach: bool,
+    /// `--as`
+    pub(crate) new: Option<ContainerId>,
+    /// `--count`
+    pub(crate) count: Option<u32>,
+    pub(crate) verify: bool,
+    pub(crate) wanted: wharf_core::Restore,
 }
 
 /// Where the limits of `update` stand.

@@ -1,7 +1,7 @@
 //! Turns matched words into what they mean, once.
 
 use super::request::{Action, ConfigAction, Create, ListFormat, LogOptions, Plan, Request, Resources};
-use super::{Caller, administer, resources, signal};
+use super::{Caller, administer, images, resources, signal};
 use crate::config::{self, Configuration, Options, Origin, Setting};
 use clap::ArgMatches;
 use std::ffi::OsString;
@@ -39,10 +39,12 @@ pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOption
     if let (Some(level), false, false) = (options.level, typed("log-level"), matches.get_flag("debug")) {
         log.level = level;
     }
-    if matches.contains_id("criu") {
-        return Err(Error::unsupported("--criu").because("is not supported yet"));
-    }
-    let mut action = action(verb, words)?;
+    let criu = path(matches, "criu");
+    let mut action = match verb {
+        "checkpoint" => images::checkpoint(words, criu).map(Box::new).map(Action::Checkpoint)?,
+        "restore" => images::restore(words, criu).map(Box::new).map(Action::Restore)?,
+        _ => action(verb, words)?,
+    };
     let root = match &action {
         // They have nothing to do with containers.
         Action::Config(ConfigAction::Check { .. } | ConfigAction::Import { .. }) => PathBuf::new(),
@@ -108,7 +110,7 @@ pub(super) fn request(matches: &ArgMatches, caller: &Caller, log: &mut LogOption
 /// records are. A running container must not be lost to a slip of the editor.
 fn bears_a_broken_one(verb: &str, words: &ArgMatches, root_is_known: bool) -> bool {
     match verb {
-        "create" | "run" | "plan" | "route" => false,
+        "create" | "run" | "restore" | "plan" | "route" => false,
         "config" => words.get_one::<String>("file").is_some(),
         "spec" | "features" | "doctor" => true,
         _ => root_is_known,

@@ -93,7 +93,7 @@ pub(super) const GLOBALS: &[Opt] = &[
         "Add the same to FILE, in the form that trace viewers read, with each step of the init",
     ),
     switch("systemd-cgroup", None, "Let systemd make the cgroup (only where the backend can)"),
-    value("criu", None, "PATH", "Path of criu (not supported yet)"),
+    value("criu", None, "PATH", "Absolute path of criu, for checkpoint and restore [default: where it is installed]"),
     switch("version", Some('v'), "Print the version"),
 ];
 
@@ -156,6 +156,68 @@ const EXEC: &[Opt] = &[
     switch("no-subreaper", None, "Do not adopt orphaned processes (wharf never does)"),
 ];
 
+/// What checkpoint and restore have in common.
+const IMAGES: &[Opt] = &[
+    value("image-path", None, "DIR", "Directory of the images [default: ./checkpoint]"),
+    value("name", None, "WORD", "Name of the checkpoint, which is kept where all of them are"),
+    value("work-path", None, "DIR", "Directory of criu's log [default: that of the images]"),
+    switch("tcp-established", None, "Keep established TCP connections"),
+    switch("ext-unix-sk", None, "Keep unix sockets whose other end is outside"),
+    switch("shell-job", None, "Keep a terminal and a session that are a shell's"),
+    switch("file-locks", None, "Keep locks of files"),
+    switch("lazy-pages", None, "Bring memory over when it is used (userfaultfd(2))"),
+    switch("auto-dedup", None, "Keep each page of memory in one of the images only"),
+    choice(
+        "manage-cgroups-mode",
+        None,
+        "MODE",
+        &["soft", "full", "strict", "ignore"],
+        "What becomes of cgroups inside the container [default: soft]",
+    ),
+    EMPTY_NAMESPACE,
+];
+
+/// Go's flags take more than one.
+const EMPTY_NAMESPACE: Opt = Opt {
+    long: "empty-ns",
+    short: None,
+    value: Some("KIND"),
+    among: &["network"],
+    many: true,
+    help: "Restore this namespace empty; a network namespace always is",
+};
+
+const CHECKPOINT: &[Opt] = &[
+    value("parent-path", None, "DIR", "Images of an earlier --pre-dump, relative to --image-path"),
+    switch("leave-running", None, "Let the container run on"),
+    switch("pre-dump", None, "Write memory alone, and let the container run on"),
+    switch("tcp-skip-in-flight", None, "Leave TCP connections out that are not established yet"),
+    switch("link-remap", None, "Give open files that were unlinked a name for as long"),
+    value("status-fd", None, "N", "Descriptor that gets a NUL byte when --lazy-pages is ready"),
+    value("page-server", None, "ADDRESS:PORT", "Where memory is sent instead of into images"),
+    choice("disk", None, "KIND", &["zfs", "none"], "What is done about the disk [default: zfs with --name, else none]"),
+    switch("check", None, "Tell what would fail, and do nothing"),
+];
+
+const RESTORE: &[Opt] = &[
+    value(
+        "bundle",
+        Some('b'),
+        "DIR",
+        "Directory of config.json [default: the working directory; with --name the checkpoint's]",
+    ),
+    value("console-socket", None, "PATH", "Unix socket that receives the terminal's master end"),
+    value("pid-file", None, "FILE", "File to write the process id to"),
+    switch("detach", Some('d'), "Return when the container runs"),
+    switch("no-pivot", None, "Refused: criu enters the root file system by pivot_root(2)"),
+    switch("no-subreaper", None, "Do not adopt orphaned processes (wharf never does)"),
+    value("lsm-profile", None, "TYPE:NAME", "AppArmor profile or SELinux label in place of the one in the images"),
+    value("lsm-mount-context", None, "WORD", "SELinux label of mounts in place of the one in the images"),
+    value("as", None, "NEW-ID", "Restore a new container of this name, beside the one that was checkpointed"),
+    value("count", None, "N", "Restore N new containers, whose names end in -1 to -N"),
+    switch("verify", None, "Compare the digests of memory's pages too, which takes its time"),
+];
+
 /// Every verb, in the order of help.
 pub(super) const VERBS: &[Words] = &[
     Words {
@@ -205,6 +267,20 @@ pub(super) const VERBS: &[Words] = &[
             &["text", "json"],
             "text: only the exit code; json: print the exit record too, and exit with 0 [default: text]",
         )]],
+        operands: &[ID],
+        rest: None,
+    },
+    Words {
+        name: "checkpoint",
+        about: "Write a running container's memory down, and end it",
+        opts: &[IMAGES, CHECKPOINT],
+        operands: &[ID],
+        rest: None,
+    },
+    Words {
+        name: "restore",
+        about: "Make a container of a checkpoint, and wait for it",
+        opts: &[IMAGES, RESTORE],
         operands: &[ID],
         rest: None,
     },
@@ -322,7 +398,7 @@ pub(super) const VERBS: &[Words] = &[
 pub(super) const ANYWHERE: &[&str] = &["timings", "trace"];
 
 /// Verbs of other runtimes that are known and refused by name.
-pub(super) const LATER: &[&str] = &["checkpoint", "restore"];
+pub(super) const LATER: &[&str] = &[];
 
 pub(super) fn global(long: &str) -> Option<&'static Opt> {
     GLOBALS.iter().find(|opt| opt.long == long)

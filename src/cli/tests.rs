@@ -167,13 +167,6 @@ fn a_wrong_word_is_named_with_a_suggestion() {
 }
 
 #[test]
-fn what_is_known_and_not_there_yet_is_refused_by_name() {
-    let error = error("--criu /usr/sbin/criu state c");
-    assert_eq!(error.kind(), Kind::Unsupported);
-    assert!(error.to_string().ends_with("is not supported yet"), "{error}");
-}
-
-#[test]
 fn options_of_exec_end_where_its_command_begins() {
     for line in [
         "exec -u 5:6 -e A=1 --env B=2 -g 7 --additional-gids=8 -c CHOWN --cap KILL -d c sh -c -x --",

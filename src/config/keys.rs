@@ -116,7 +116,10 @@ pub(crate) const MATCH: &[Key] = &[
     key("argv0", PATTERNS, "Name by which wharf was called, without directories: a link's own name."),
 ];
 
-const STORAGE: &[Key] = &[key("zfs_dataset", Form::Text, "Dataset below which root file systems are cloned.")];
+const STORAGE: &[Key] = &[
+    key("zfs_dataset", Form::Text, "Dataset below which root file systems are cloned."),
+    key("checkpoints", Form::Path, "Directory of checkpoints that have a name, instead of /var/lib/wharf/checkpoints."),
+];
 
 const NETWORK: &[Key] = &[
     key("bridge", Form::Text, "Bridge of the host that containers are attached to."),

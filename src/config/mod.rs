@@ -162,6 +162,11 @@ impl Configuration {
         self.top.get("exit_record").and_then(Node::text) == Some("watcher")
     }
 
+    /// Where checkpoints are kept by name.
+    pub(crate) fn checkpoints(&self) -> Option<PathBuf> {
+        self.top.get("storage")?.get("checkpoints").and_then(Node::text).map(PathBuf::from)
+    }
+
     /// Everything that is wrong, in the order of the file.
     pub(crate) fn faults(&self) -> Vec<Error> {
         self.judge().1.iter().map(|fault| self.error(fault)).collect()

@@ -27,6 +27,9 @@ pub const EXIT_RECORD: &str = "dev.wharf.exit-record";
 /// How long the container may run, as `90s`: a watcher ends it then.
 pub const LIFETIME: &str = "dev.wharf.lifetime";
 
+/// A file with options for criu.
+pub const CRIU_CONFIG: &str = "org.criu.config";
+
 /// What becomes of an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -84,7 +87,11 @@ pub const TABLE: &[Annotation] = &[
         Fate::Systemd,
         "the container's scope has this property, whose value is in GVariant's text form",
     ),
-    row("org.criu.config", Fate::Ignored, "it is for checkpoint and restore"),
+    row(
+        CRIU_CONFIG,
+        Fate::Applied,
+        "criu reads this file too, in place of /etc/criu/wharf.conf; none where it is empty",
+    ),
     row("run.oci.", Fate::Ignored, "it is not known"),
     row("krun.", Fate::Ignored, "it is for a handler that is refused"),
     row("dev.wharf.", Fate::Refused, "there is no annotation of this name"),

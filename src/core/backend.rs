@@ -9,8 +9,8 @@
 //! ```
 
 use crate::{
-    Bundle, CgroupPaths, ContainerId, Ended, Error, Exec, Joined, Kind, Process, Record, Remark, Result, Statistics,
-    Status, Terminal, Verb, allowed,
+    Bundle, Captured, CgroupPaths, Checkpoint, ContainerId, Ended, Error, Exec, Joined, Kind, Obstacle, Process,
+    Record, Remark, Restore, Result, Statistics, Status, Terminal, Verb, allowed,
 };
 use oci_spec::runtime::LinuxResources;
 use std::os::fd::BorrowedFd;
@@ -162,6 +162,41 @@ pub trait Backend {
         interval: Option<Duration>,
         tell: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<()>;
+
+    /// Writes the container's memory down. `frozen` is called while every process stands still and all is written; when
+    /// that fails, or anything before, the container runs on.
+    fn checkpoint(
+        &self,
+        _record: &Record,
+        _dir: BorrowedFd<'_>,
+        _bundle: &Bundle,
+        _asked: &Checkpoint,
+        _frozen: &mut dyn FnMut(&Captured) -> Result<()>,
+    ) -> Result<()> {
+        Err(self.without_memory("checkpoint"))
+    }
+
+    /// What would make [`Backend::checkpoint`] fail, found without an effect on the container.
+    fn obstacles(
+        &self,
+        _record: &Record,
+        _dir: BorrowedFd<'_>,
+        _bundle: &Bundle,
+        _asked: &Checkpoint,
+    ) -> Result<Vec<Obstacle>> {
+        Err(self.without_memory("checkpoint --check"))
+    }
+
+    /// As [`Backend::draft`], of a container that is made of a checkpoint's memory and runs when it is released.
+    fn restore<'a>(&'a self, _job: Job<'a>, _asked: &'a Restore) -> Result<Box<dyn Draft + 'a>> {
+        Err(self.without_memory("restore"))
+    }
+
+    /// The error of a backend that cannot write memory down.
+    fn without_memory(&self, verb: &str) -> Error {
+        Unsupported { verb, backend: self.name(), instead: "only containers of the native backend can be checkpointed" }
+            .into()
+    }
 
     /// Every process of the container, by its pid here, in order of the numbers.
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>>;

@@ -54,6 +54,8 @@ pub enum Verb {
     Update,
     /// Runs one more process.
     Exec,
+    /// Writes memory and disk down.
+    Checkpoint,
 }
 
 /// `Ok`, or the reason in the words that engines match.
@@ -98,6 +100,10 @@ pub fn allowed(id: &ContainerId, status: Status, verb: Verb) -> Result<()> {
         (Verb::Events, Created | Running | Paused) => Ok(()),
         (Verb::Events, Creating) => wrong("watch", "it is still being created"),
         (Verb::Events, Stopped) => gone("watch"),
+        (Verb::Checkpoint, Running | Paused) => Ok(()),
+        (Verb::Checkpoint, Creating) => wrong("checkpoint", "it is still being created"),
+        (Verb::Checkpoint, Created) => wrong("checkpoint", "it has not been started"),
+        (Verb::Checkpoint, Stopped) => gone("checkpoint"),
         (Verb::Update, Created | Running | Paused) => Ok(()),
         (Verb::Update, Creating) => wrong("update", "it is still being created"),
         (Verb::Update, Stopped) => gone("update"),
@@ -115,6 +121,7 @@ mod tests {
         let table = [
             (Verb::Start, [false, true, false, false, false]),
             (Verb::Kill, [false, true, true, true, false]),
+            (Verb::Checkpoint, [false, false, true, true, false]),
             (Verb::Delete, [false, false, false, false, true]),
             (Verb::ForceDelete, [true; 5]),
             (Verb::Exec, [false, true, true, false, false]),

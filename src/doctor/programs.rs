@@ -1,4 +1,4 @@
-//! Other programs: the runtimes that containers may be handed to, and what checkpoints will need.
+//! Other programs: the runtimes that containers may be handed to, and what checkpoints need.
 
 use super::{Line, Patient};
 use crate::route::{Place, Routing};
@@ -20,8 +20,8 @@ const DIRECTORIES: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/
 pub(super) fn lines(patient: &Patient<'_>) -> Vec<Line> {
     let routing = patient.configuration.and_then(|file| file.routing().ok()).unwrap_or_default();
     let mut lines: Vec<Line> = routing.names().iter().filter_map(|name| runtime(&routing, name)).collect();
-    lines.push(tool("criu", "criu", &["--version"], "checkpoints of memory"));
-    lines.push(tool("zfs", "zfsutils-linux", &["version"], "checkpoints of disks"));
+    lines.push(tool("criu", "criu", &["--version"], "checkpoints of memory (checkpoint, restore)"));
+    lines.push(tool("zfs", "zfsutils-linux", &["version"], "checkpoints of disks, which this build does not make yet"));
     lines
 }
 
@@ -46,7 +46,7 @@ fn runtime(routing: &Routing, name: &str) -> Option<Line> {
 
 fn tool(name: &str, package: &str, words: &[&str], used_for: &str) -> Line {
     let found = DIRECTORIES.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
-    let what = format!("{name}, for {used_for}, which this build does not make yet");
+    let what = format!("{name}, for {used_for}");
     let Some(path) = found else {
         return Line::absent(AREA, what, "it is not installed", format!("install the package {package}"));
     };

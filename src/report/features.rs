@@ -214,6 +214,8 @@ fn typed() -> Result<Features, oci_spec::OciSpecError> {
         .annotations(HashMap::from([
             ("wharf.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("wharf.commit".to_owned(), super::COMMIT.to_owned()),
+            // In runc's words, which engines look for.
+            ("org.opencontainers.runc.checkpoint.enabled".to_owned(), "true".to_owned()),
         ]))
         .build()
 }

@@ -186,6 +186,12 @@ pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     own(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) as libc::c_long })
 }
 
+/// The same with a number of at least `least`.
+pub fn duplicate_from(fd: impl AsFd, least: i32) -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    own(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) as libc::c_long })
+}
+
 /// The target of the symbolic link `name` in `dir`, at most `buffer` long; an empty name reads the link that `dir` is.
 pub fn readlinkat(dir: impl AsFd, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: name is NUL-terminated, the buffer's length is given.

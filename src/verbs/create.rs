@@ -75,18 +75,33 @@ pub(super) fn make(
     let draft = drafted.map_err(|error| taken(&request.root, &asked.id).unwrap_or(error))?;
     log.warn_each(|| draft.remarks().iter().map(ToString::to_string).collect());
     let wish = witness::wish(request, &bundle, backend.as_ref(), then)?;
-    let mut record = begin(request, asked, &bundle, backend.name(), route);
+    let record = begin(request, &asked.id, &bundle, backend.name(), route);
+    let (store, entry, record) = place(request, &asked.id, draft, record, asked.pid_file.as_deref(), &wish, log)?;
+    log.debug(|| format!("container {} is created, pid {}", asked.id, record.engine_pid));
+    Ok(Found { store, entry, record, backend })
+}
+
+/// From a judged job and the beginning of its record to a container; a failure leaves nothing behind.
+pub(super) fn place(
+    request: &Request,
+    id: &ContainerId,
+    draft: Box<dyn Draft + '_>,
+    mut record: Record,
+    pid_file: Option<&Path>,
+    wish: &Wish,
+    log: &Log,
+) -> Result<(Store, Entry, Record)> {
     record.witness = wish.kind;
     draft.describe(&mut record);
     phases::enter("record");
     let store = Store::make(&request.root)?;
-    let entry = match store.create(&asked.id) {
-        Err(error) if error.kind() == Kind::Exists && super::delete::collect(&request.root, &asked.id, log) => {
-            store.create(&asked.id)?
+    let entry = match store.create(id) {
+        Err(error) if error.kind() == Kind::Exists && super::delete::collect(&request.root, id, log) => {
+            store.create(id)?
         }
         other => other?,
     };
-    match finish(draft, &entry, &mut record, asked.pid_file.as_deref(), &wish) {
+    match finish(draft, &entry, &mut record, pid_file, wish) {
         Ok(warnings) => log.warn_each(|| warnings.iter().map(ToString::to_string).collect()),
         Err(error) => {
             if let Err(left) = store.remove(&entry) {
@@ -95,23 +110,22 @@ pub(super) fn make(
             return Err(error);
         }
     }
-    log.debug(|| format!("container {} is created, pid {}", asked.id, record.engine_pid));
-    Ok(Found { store, entry, record, backend })
+    Ok((store, entry, record))
 }
 
 /// The error of an id that a container has.
-fn taken(root: &Path, id: &ContainerId) -> Option<Error> {
+pub(super) fn taken(root: &Path, id: &ContainerId) -> Option<Error> {
     let entry = Store::open(root).ok()??.find(id).ok()??;
     entry.record().ok()?.map(|_| exists(id))
 }
 
 /// The record before anything exists.
-fn begin(request: &Request, asked: &cli::Create, bundle: &Bundle, backend: &str, route: Route) -> Record {
+pub(super) fn begin(request: &Request, id: &ContainerId, bundle: &Bundle, backend: &str, route: Route) -> Record {
     let spec = &bundle.spec;
     let text = |path: &Path| path.to_string_lossy().into_owned();
     Record {
         version: RECORD_VERSION,
-        id: asked.id.to_string(),
+        id: id.to_string(),
         oci_version: spec.version().clone(),
         bundle: text(&bundle.dir),
         rootfs: spec.root().as_ref().map(|root| text(&bundle.dir.join(root.path()))).unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! One page per verb: request, route, backend, record, report.
 
+mod checkpoint;
 mod config;
 mod create;
 mod delete;
@@ -16,6 +17,7 @@ mod pause;
 mod pid_file;
 mod plan;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod spec;
@@ -45,6 +47,8 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Plan(asked) => return plan::plan(request, asked, log),
         Action::Doctor { format } => return doctor::doctor(request, *format),
         Action::Run { create, detach, keep } => return run::run(request, create, options, log, *detach, *keep),
+        Action::Checkpoint(asked) => checkpoint::checkpoint(request, asked, log),
+        Action::Restore(asked) => return restore::restore(request, asked, options, log),
         Action::Exec { id, exec } => return exec::exec(root, id, exec, options, log),
         Action::Start { id } => start::start(root, id, log),
         Action::State { id } => state::state(root, id),
@@ -70,6 +74,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
 fn first_phase(action: &Action) -> &'static str {
     match action {
         Action::Create(_) | Action::Run { .. } | Action::Plan(_) => "bundle",
+        Action::Restore(_) => "verify",
         Action::List { .. } | Action::Gc { .. } => "containers",
         Action::Doctor { .. } | Action::Spec { .. } | Action::Features | Action::Config(_) | Action::Explain(_) => {
             "answer"

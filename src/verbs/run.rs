@@ -5,7 +5,7 @@ use super::{Found, no_such, witness};
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
 use wharf_core::phases;
-use wharf_core::{Kind, Result, Verb, Warnings};
+use wharf_core::{ContainerId, Kind, Result, Verb, Warnings};
 use wharf_monitor::Watch;
 
 /// The payload's exit code; 0 when it is left to itself.
@@ -42,6 +42,11 @@ pub(super) fn run(
     if detach {
         return found.await_ready().map(|()| 0);
     }
+    attend(found, id, watch, keep, log)
+}
+
+/// Waits for the end of a payload of this process, and deletes the container unless it is to be kept; the exit code.
+pub(super) fn attend(found: Found, id: &ContainerId, watch: Option<Watch>, keep: bool, log: &Log) -> Result<i32> {
     // While the payload lives, others may signal and delete it.
     found.entry.unlock()?;
     phases::enter("payload");

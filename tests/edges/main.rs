@@ -104,7 +104,8 @@ const ROOMS: &[Room] = &[
     module("src/store", &["wharf-core", "wharf-sys", "serde_json"]),
     Room { tests_may: &["proptest", "serde_json"], ..module("src/route", &["wharf-core", "regex-lite", "serde"]) },
     Room { tests_may: &["boon"], ..module("src/config", &["crate::route", "wharf-core", "serde", "serde_json"]) },
-    module("src/cli", &["crate::config", "wharf-core", "clap", "serde_json"]),
+    module("src/checkpoints", &["wharf-core", "wharf-sys"]),
+    module("src/cli", &["crate::config", "wharf-core", "wharf-sys", "clap", "serde_json"]),
     module("src/survey", &["wharf-core", "serde_json"]),
     module(
         "src/doctor",
@@ -117,6 +118,7 @@ const ROOMS: &[Room] = &[
     module(
         "src/verbs",
         &[
+            "crate::checkpoints",
             "crate::cli",
             "crate::config",
             "crate::doctor",

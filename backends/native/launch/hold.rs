@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use wharf_cgroup::Cgroup;
 use wharf_core::{CgroupPaths, Error, Hold, Record, Result};
-use wharf_foreground::HostTerminal;
+use wharf_foreground::{HostTerminal, Relay};
 use wharf_plan::Container;
 use wharf_sys::process::{self, Ended};
 use wharf_sys::{Errno, libc, socket};
@@ -26,9 +26,17 @@ pub(crate) struct Attached {
 /// Our own terminal, and the master end of the payload's.
 pub(crate) type Terminal = (HostTerminal, OwnedFd);
 
+/// What this process keeps of a container that it has let go.
+#[expect(clippy::large_enum_variant, reason = "there is one, and `run` makes it without a box")]
+pub(crate) enum Left {
+    Attached(Attached),
+    /// The terminal of a restored payload, which runs already.
+    Terminal(Box<Relay>),
+}
+
 /// What becomes an [`Attached`] on release, and where that goes.
 pub(super) struct Attach {
-    pub(super) to: Rc<RefCell<Option<Attached>>>,
+    pub(super) to: Rc<RefCell<Option<Left>>>,
     pub(super) container: Container,
     pub(super) terminal: Option<Terminal>,
 }
@@ -140,7 +148,7 @@ impl Hold for Newborn {
         }
         let socket = self.socket.take();
         if let (Some(Attach { to, container, terminal }), Some(socket)) = (self.attach.take(), socket) {
-            to.replace(Some(Attached { socket, container, terminal }));
+            to.replace(Some(Left::Attached(Attached { socket, container, terminal })));
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(crate) mod seal;
 pub(crate) mod stamps;
 mod trees;
 
-pub(crate) use hold::Attached;
+pub(crate) use hold::{Attached, Left, Terminal};
 pub(crate) use private::{Late, Private};
 
 use crate::draft::Judged;

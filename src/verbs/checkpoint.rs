@@ -1,0 +1,148 @@
+//! `checkpoint`: a container's memory and disk, of one moment.
+//!
+//! ```text
+//! record, bundle, directory of images     judged; nothing exists
+//! Backend::checkpoint                     the container stands still
+//!   frozen                                snapshots; the manifest: from here on it can be restored
+//! digests of the images                   while it runs on, or is gone
+//! delete                                  unless it is to run on
+//! ```
+
+use super::{Found, locate, no_such};
+use crate::checkpoints::{self, Images};
+use crate::cli::{self, Request};
+use crate::report::{self, Log};
+use std::path::PathBuf;
+use wharf_core::{
+    Bundle, Captured, Checkpoint, Digest, Error, MANIFEST_VERSION, Manifest, Memory, RecordState, Result, SpecDigest,
+    Unsupported, Verb, allowed, phases, time,
+};
+
+/// CRIU's log beside the images.
+const LOG: &str = "dump.log";
+
+pub(super) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) -> Result<()> {
+    let id = &asked.id;
+    // What is refused anyway is refused before another verb is waited for.
+    allowed(id, Found::look(&request.root, id)?.status()?, Verb::Checkpoint)?;
+    let (store, entry) = locate(&request.root, id)?;
+    store.lock(&entry)?.ok_or_else(|| no_such(id))?;
+    let found = Found::read(store, entry, id)?;
+    allowed(id, found.status_under_lock()?, Verb::Checkpoint)?;
+    if found.record.state == Some(RecordState::Delegated) {
+        let instead = "ask that runtime itself, with the directory `delegate` of the container's state as its --root";
+        return Err(Unsupported { verb: "checkpoint", backend: found.backend.name(), instead }.into());
+    }
+    let bundle = Bundle::open(found.record.bundle.as_ref())?;
+    let mut wanted = asked.wanted.clone();
+    if let Some(name) = &asked.name {
+        wanted.images.path = checkpoints::named(&home(request)?, id, name)?;
+    }
+    if asked.only_check {
+        return check(&found, &bundle, &wanted);
+    }
+    if asked.zfs.unwrap_or(asked.name.is_some()) {
+        return Err(Error::unsupported("--disk zfs")
+            .because("is not supported yet")
+            .hint("give --disk none, and bring the disk back as it was before you restore"));
+    }
+    if wanted.parent.as_ref().is_some_and(|parent| !wanted.images.path.join(parent).is_dir()) {
+        let parent = wanted.parent.as_deref().unwrap_or_default();
+        return Err(Error::invalid(format!("--parent-path {parent}"))
+            .because(format!("there is no such directory in {}", wanted.images.path.display())));
+    }
+    phases::enter("images");
+    if let Some(work) = &wanted.images.work {
+        checkpoints::make_dir(work)?;
+    }
+    let images = Images::begin(&wanted.images.path, asked.name.is_none())?;
+    let mut manifest = None;
+    let mut frozen = |captured: &Captured| {
+        phases::enter("manifest");
+        let made = describe(&found, &bundle, asked, &wanted, captured, &images)?;
+        images.seal(&made, Some(&bundle.raw))?;
+        manifest = Some(made);
+        phases::enter("thaw");
+        Ok(())
+    };
+    if let Err(error) = found.backend.checkpoint(&found.record, found.entry.dir(), &bundle, &wanted, &mut frozen) {
+        images.take_back(LOG);
+        return Err(error);
+    }
+    if let Some(manifest) = manifest {
+        phases::enter("digests");
+        complete(&images, &wanted.images.path, manifest, asked.name.is_some())?;
+    }
+    log.debug(|| format!("checkpoint of container {id} is in {}", wanted.images.path.display()));
+    if wanted.leave_running || wanted.pre_dump {
+        return Ok(());
+    }
+    phases::enter("delete");
+    found.delete(id, Verb::ForceDelete, log)
+}
+
+/// Where checkpoints are kept by name.
+pub(super) fn home(request: &Request) -> Result<PathBuf> {
+    checkpoints::home(request.configuration.as_ref().and_then(|configuration| configuration.checkpoints()))
+}
+
+fn describe(
+    found: &Found,
+    bundle: &Bundle,
+    asked: &cli::Checkpoint,
+    wanted: &Checkpoint,
+    captured: &Captured,
+    images: &Images,
+) -> Result<Manifest> {
+    let record = &found.record;
+    let mut digest = Digest::new();
+    digest.update(&bundle.raw);
+    Ok(Manifest {
+        version: MANIFEST_VERSION,
+        id: record.id.clone(),
+        name: asked.name.clone(),
+        created: time::now(),
+        wharf: env!("CARGO_PKG_VERSION").to_owned(),
+        memory: Some(Memory {
+            criu: captured.criu.clone(),
+            files: checkpoints::sums(images.dir(), &wanted.images.path, |_| false)?,
+        }),
+        disk: None,
+        host: checkpoints::here()?,
+        spec: SpecDigest { sha256: digest.hex() },
+        bundle: record.bundle.clone(),
+        rootfs: record.rootfs.clone(),
+        mounts: captured.mounts.clone(),
+        descriptors: captured.descriptors.clone(),
+        console: captured.console,
+        cgroup: record.cgroup.seen.clone(),
+        parent: wanted.parent.clone(),
+        seal: String::new(),
+    })
+}
+
+/// Adds the digests, which take their time, and so come when nothing stands still for them.
+fn complete(images: &Images, path: &std::path::Path, mut manifest: Manifest, pages: bool) -> Result<()> {
+    if let Some(memory) = &mut manifest.memory {
+        memory.files = checkpoints::sums(images.dir(), path, |name| pages || !checkpoints::is_pages(name))?;
+    }
+    images.seal(&manifest, None)
+}
+
+/// `--check`: one line for each obstacle; a failure where there is one.
+fn check(found: &Found, bundle: &Bundle, wanted: &Checkpoint) -> Result<()> {
+    let obstacles = found.backend.obstacles(&found.record, found.entry.dir(), bundle, wanted)?;
+    let lines = obstacles.iter().map(|one| match one.fix.as_str() {
+        "" => format!("{}: {}\n", one.what, one.why),
+        fix => format!("{}: {} ({fix})\n", one.what, one.why),
+    });
+    report::print(&lines.collect::<String>())?;
+    match obstacles.first() {
+        None => Ok(()),
+        Some(first) => {
+            let doing = format!("checkpoint container {}", found.record.id);
+            let error = Error::unsupported(doing).because(format!("{}: {}", first.what, first.why));
+            Err(if first.fix.is_empty() { error } else { error.hint(first.fix.as_str()) })
+        }
+    }
+}
