@@ -31,6 +31,31 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(current(&["--apparmor", "unconfined"])?, "unconfined");
             container.delete_force()
         })
+        .trial("under a profile that lets nobody out of it the payload is in both", |host| {
+            let parent =
+                Profile::load_without(host, "change_profile,", "change_profile -> &{profile,**},\ndeny /of-parent r,")?;
+            let profile = Profile::load(host, "deny /of-profile r,")?;
+            let bundle = host
+                .bundle()?
+                .file("/of-parent", "")?
+                .file("/of-profile", "")?
+                .set("/process/apparmorProfile", json!(profile.name))
+                .payload(&["read", "/proc/self/attr/current", ";", "read", "/of-parent", ";", "read", "/of-profile"]);
+            bundle.save()?;
+            let script = "echo \"exec $0\" >/proc/self/attr/exec && exec \"$@\"";
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script, &parent.name]).arg(host.runtime.program()).arg("--root").arg(host.root());
+            command.args(["run", "--bundle", bundle.dir_text(), bundle.id()]);
+            let ran = host.program(command)?.finish()?;
+            ensure_eq!(ran.code(), Some(0), "{ran}");
+            let lines: Vec<harness::Value> = ran.stdout.lines().filter_map(|line| line.parse().ok()).collect();
+            let current = lines[0]["text"].as_str().unwrap_or_default();
+            for part in [&parent.name, &profile.name, "//&", "(enforce)"] {
+                ensure!(current.contains(part), "{current}");
+            }
+            ensure_eq!((&lines[1]["errno"], &lines[2]["errno"]), (&json!("EACCES"), &json!("EACCES")), "{ran}");
+            Ok(())
+        })
         .trial("a profile that is not loaded is named, and not taken for a missing command", |host| {
             enabled()?;
             let bundle = host.bundle()?.set("/process/apparmorProfile", json!("no-such-profile"));
@@ -68,6 +93,10 @@ struct Profile {
 impl Profile {
     /// Everything is allowed but what `rules` deny.
     fn load(host: &Host, rules: &str) -> Result<Self, Stop> {
+        Self::load_without(host, "", rules)
+    }
+
+    fn load_without(host: &Host, missing: &str, rules: &str) -> Result<Self, Stop> {
         enabled()?;
         if !Path::new("/usr/sbin/apparmor_parser").exists() && !Path::new("/sbin/apparmor_parser").exists() {
             return Err(Stop::skipped("apparmor_parser is not installed (package apparmor)"));
@@ -75,6 +104,7 @@ impl Profile {
         let name = host.unique("profile");
         let file = host.dir().join(&name);
         let all = "file, capability, network, mount, umount, pivot_root, ptrace, signal, unix, change_profile,";
+        let all = all.replace(missing, "");
         std::fs::write(&file, format!("profile {name} flags=(attach_disconnected) {{\n{all}\n{rules}\n}}\n"))?;
         let profile = Profile { name, file };
         profile.parse("--replace")?;

@@ -15,7 +15,11 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
-const LIMIT: Duration = Duration::from_secs(120);
+/// Stretched by `WHARF_PATIENCE`, for a machine that is emulated.
+fn limit() -> Duration {
+    let factor = std::env::var("WHARF_PATIENCE").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(1);
+    Duration::from_secs(120) * factor
+}
 
 // crun refuses a hierarchy of v2 beside v1, so the suites run without it. Runtimes keep their state below /run, test
 // programs their bundles below TMPDIR: both are gone with the namespace. A descriptor that our caller left open would be
@@ -47,11 +51,11 @@ pub(crate) fn run(dir: &Path, program: &Path, args: &[&str], env: &[(&str, &str)
         .stderr(open(&err)?)
         .spawn()
         .map_err(|error| format!("start unshare: {error}"))?;
-    let begun = Instant::now();
+    let (begun, limit) = (Instant::now(), limit());
     let code = loop {
         match child.try_wait() {
             Ok(Some(status)) => break Some(status.code().unwrap_or(-1)),
-            Ok(None) if begun.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) if begun.elapsed() < limit => std::thread::sleep(Duration::from_millis(5)),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();

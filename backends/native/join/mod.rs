@@ -29,16 +29,17 @@ use crate::listener::Agent;
 use crate::{activation, freeze, limits, listener, status};
 use kept::Kept;
 use member::Member;
+use oci_spec::runtime::Process;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use wharf_cgroup::Joint;
+use wharf_cgroup::{Handle, Joint};
 use wharf_core::phases;
 use wharf_core::{
     ContainerId, Error, Exec, Joined, Record, Result, Status, Terminal, Verb, allowed, annotations, read_process,
 };
 use wharf_foreground::HostTerminal;
 use wharf_monitor::identity;
-use wharf_plan::{Facts, Listen};
+use wharf_plan::{Affinity, Facts, Listen, Plan, Rlimit};
 use wharf_steps::Slot;
 use wharf_sys::lot::{Lot, served};
 use wharf_sys::procfs::Procfs;
@@ -69,57 +70,138 @@ fn explained(record: &Record, asked: &Exec, error: Error) -> Error {
 }
 
 fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
-    let id = ContainerId::new(&record.id)?;
-    let proc = open_proc()?;
-    let init = match &record.init {
-        Some(init) => identity::alive(dir, init)?.map(|pidfd| (init.pid, pidfd)),
-        None => None,
-    };
-    let Some((init, pidfd)) = init else {
-        return Err(freeze::not_running(record, "exec in"));
-    };
-    let cgroup = status::cgroup(record)?;
-    if !asked.ignore_paused && stays_frozen(record, &pidfd)? {
-        allowed(&id, Status::Paused, Verb::Exec)?;
-    }
-    let listen = activation::listen()?;
-    let preserved = preserved(asked.preserve_fds, listen.as_ref())?;
+    let container = Joinable::find(record, dir, asked)?;
     phases::enter("plan");
-    let kept = Kept::read(dir, id.as_str())?;
-    let own = match &asked.process {
-        Some(path) => read_process(path)?,
-        None => kept.process()?,
-    };
-    let wanted = asked.change(own)?;
-    let terminal = Terminal::judge(wanted.terminal().unwrap_or(false), asked.console_socket.as_deref(), !asked.detach)
-        .map_err(|error| error.at("process/terminal"))?;
-    let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
-    let mut joint = cgroup.join(&asked.cgroups)?;
-    let mut facts = facts(&id, record, &kept, listen)?;
-    facts.apparmor = crate::draft::confined(&wanted);
-    facts.selinux = wanted.selinux_label().is_some() && wharf_sys::lsm::has_selinux();
-    let mut plan = wharf_plan::exec(&wanted, &facts, &kept.joining(joint.places()))?;
-    let rlimits = wharf_plan::rlimits(&wanted)?;
-    let agent = match kept.notifies() {
-        true => Agent::connect(listener::Kept::of(record))?,
-        false => None,
-    };
-    let pidfd_socket =
-        asked.pidfd_socket.as_ref().map(|path| Handover::connect(path, "send the process's pidfd to")).transpose()?;
-    let affinity = wharf_plan::affinity(&wanted)?;
+    let joint = container.cgroup.join(&asked.cgroups)?;
+    let judged = Judged::new(&container, &joint, asked)?;
+    let member = bear(&container, joint, judged, asked)?;
+    container.leave();
+    Ok(member)
+}
+
+/// A container that a process can join now.
+struct Joinable<'a> {
+    record: &'a Record,
+    dir: BorrowedFd<'a>,
+    id: ContainerId,
+    proc: Procfs,
+    init: i32,
+    pidfd: OwnedFd,
+    cgroup: Handle,
+}
+
+impl<'a> Joinable<'a> {
+    fn find(record: &'a Record, dir: BorrowedFd<'a>, asked: &Exec) -> Result<Self> {
+        let id = ContainerId::new(&record.id)?;
+        let proc = open_proc()?;
+        let init = match &record.init {
+            Some(init) => identity::alive(dir, init)?.map(|pidfd| (init.pid, pidfd)),
+            None => None,
+        };
+        let Some((init, pidfd)) = init else {
+            return Err(freeze::not_running(record, "exec in"));
+        };
+        let cgroup = status::cgroup(record)?;
+        if !asked.ignore_paused && stays_frozen(record, &pidfd)? {
+            allowed(&id, Status::Paused, Verb::Exec)?;
+        }
+        Ok(Joinable { record, dir, id, proc, init, pidfd, cgroup })
+    }
+
+    /// The cgroups that the container's first process is in.
+    fn own_cgroup(&self) -> Result<String> {
+        let path = CString::new(format!("{}/cgroup", self.init)).unwrap_or_default();
+        let text = self.proc.read(&path);
+        let text = text.map_err(|errno| Error::system("look for the cgroup of the container's init", errno as i32))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The process is about to end: so do its descriptors.
+    fn leave(self) {
+        self.cgroup.leave();
+        self.proc.leave();
+        served(self.pidfd);
+    }
+}
+
+/// All that is decided before the process is born.
+struct Judged<'a> {
+    process: Process,
+    kept: Kept,
+    facts: Facts,
+    plan: Plan,
+    rlimits: Vec<Rlimit>,
+    affinity: Affinity,
+    terminal: Terminal<'a>,
+    host_terminal: Option<HostTerminal>,
+    /// How many of the caller's descriptors, from 3 on, are the process's.
+    preserved: u32,
+    agent: Option<Agent>,
+    pidfd_socket: Option<Handover>,
+}
+
+impl<'a> Judged<'a> {
+    fn new(container: &Joinable<'_>, joint: &Joint<'_>, asked: &'a Exec) -> Result<Self> {
+        let record = container.record;
+        let listen = activation::listen()?;
+        let preserved = preserved(asked.preserve_fds, listen.as_ref())?;
+        let kept = Kept::read(container.dir, container.id.as_str())?;
+        let own = match &asked.process {
+            Some(path) => read_process(path)?,
+            None => kept.process()?,
+        };
+        let process = asked.change(own)?;
+        let wanted = process.terminal().unwrap_or(false);
+        let terminal = Terminal::judge(wanted, asked.console_socket.as_deref(), !asked.detach)
+            .map_err(|error| error.at("process/terminal"))?;
+        let host_terminal = (terminal == Terminal::Foreground).then(HostTerminal::find).transpose()?;
+        let mut facts = facts(&container.id, record, &kept, listen)?;
+        facts.apparmor = crate::draft::confined(&process);
+        facts.selinux = process.selinux_label().is_some() && wharf_sys::lsm::has_selinux();
+        let plan = wharf_plan::exec(&process, &facts, &kept.joining(joint.places()))?;
+        let rlimits = wharf_plan::rlimits(&process)?;
+        let agent = match kept.notifies() {
+            true => Agent::connect(listener::Kept::of(record))?,
+            false => None,
+        };
+        let pidfd_socket = asked
+            .pidfd_socket
+            .as_ref()
+            .map(|path| Handover::connect(path, "send the process's pidfd to"))
+            .transpose()?;
+        let affinity = wharf_plan::affinity(&process)?;
+        Ok(Judged {
+            process,
+            kept,
+            facts,
+            plan,
+            rlimits,
+            affinity,
+            terminal,
+            host_terminal,
+            preserved,
+            agent,
+            pidfd_socket,
+        })
+    }
+}
+
+/// The process, waiting for its release.
+fn bear(container: &Joinable<'_>, mut joint: Joint<'_>, mut judged: Judged<'_>, asked: &Exec) -> Result<Member> {
     if !asked.detach {
         // From here on signals are for the process, and wait until there is one.
         signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
     }
     phases::enter("preparation");
+    let (record, kept) = (container.record, &judged.kept);
     let mut slots = Slots::new();
-    slots.put(Slot::PROC, proc.as_fd().as_raw_fd());
-    slots.put(Slot::INIT, pidfd.as_raw_fd());
+    slots.put(Slot::PROC, container.proc.as_fd().as_raw_fd());
+    slots.put(Slot::INIT, container.pidfd.as_raw_fd());
     let root = if kept.namespaces() & namespace::flag::NEWNS == 0 { Some(open_root(record)?) } else { None };
     if let Some(root) = &root {
         slots.put(Slot::ROOT, root.as_raw_fd());
     }
-    let console = Console::open(terminal)?;
+    let console = Console::open(judged.terminal)?;
     if let Some(console) = &console {
         slots.put(Slot::CONSOLE, console.as_fd().as_raw_fd());
     }
@@ -127,19 +209,19 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
     let (ours, theirs) = socket::pair().map_err(|errno| Error::system("make a socket pair", errno as i32))?;
     slots.put(Slot::PARENT, theirs.as_raw_fd());
     let stamps = Stamps::wanted(&mut slots)?;
-    let wire = written(&plan, &slots)?;
+    let wire = written(&judged.plan, &slots)?;
     phases::enter("birth");
+    let preserved = judged.preserved;
     let birth = |plan| Birth { new: 0, sealed: &sealed, plan, parent: &theirs, kept: &slots.numbers, preserved };
     // The process is born with ours.
-    limits::affinity(0, affinity.initial.as_ref())?;
-    let own_cgroup = || own_cgroup(&proc, init);
-    let born = give(&birth(&wire), &mut joint, own_cgroup)?;
-    let pid = match born {
+    limits::affinity(0, judged.affinity.initial.as_ref())?;
+    let own_cgroup = || container.own_cgroup();
+    let pid = match give(&birth(&wire), &mut joint, own_cgroup)? {
         Some(pid) => pid,
         None => {
             joint.forgo_birth();
-            plan = wharf_plan::exec(&wanted, &facts, &kept.joining(true))?;
-            let waiting = written(&plan, &slots)?;
+            judged.plan = wharf_plan::exec(&judged.process, &judged.facts, &kept.joining(true))?;
+            let waiting = written(&judged.plan, &slots)?;
             give(&birth(&waiting), &mut joint, own_cgroup)?.ok_or_else(|| unborn(Errno::E2BIG))?
         }
     };
@@ -149,8 +231,8 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         of_init.put(descriptor);
     }
     of_init.close();
-    let mut member = Member::new(pid, ours, plan, agent, record, asked);
-    member.notes = wharf_plan::exec_notes(&wanted);
+    let mut member = Member::new(pid, ours, judged.plan, judged.agent, record, asked);
+    member.notes = wharf_plan::exec_notes(&judged.process);
     if joint.places() {
         joint.place(pid, own_cgroup)?;
         member.go()?;
@@ -161,21 +243,17 @@ fn join(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result<Member> {
         stamps.hand_in("process that joins", member.pid(), member.plan());
     }
     phases::enter("last limits");
-    if let Some(adjustment) = wanted.oom_score_adj() {
-        limits::oom_score_adj(&proc, member.pid(), adjustment)?;
+    if let Some(adjustment) = judged.process.oom_score_adj() {
+        limits::oom_score_adj(&container.proc, member.pid(), adjustment)?;
     }
-    limits::affinity(member.pid(), affinity.last.as_ref())?;
-    limits::rlimits(member.pid(), &rlimits)?;
-    if let Some(socket) = pidfd_socket {
+    limits::affinity(member.pid(), judged.affinity.last.as_ref())?;
+    limits::rlimits(member.pid(), &judged.rlimits)?;
+    if let Some(socket) = judged.pidfd_socket {
         // runc's word for a process that joined.
         socket.send(b"setns", &member.pidfd()?)?;
     }
     let master = console.as_ref().map(console::receive).transpose()?;
-    member.terminal = host_terminal.zip(master);
-    drop(joint);
-    cgroup.leave();
-    proc.leave();
-    served(pidfd);
+    member.terminal = judged.host_terminal.zip(master);
     Ok(member)
 }
 
@@ -207,14 +285,6 @@ fn give(birth: &Birth<'_>, joint: &mut Joint<'_>, own_cgroup: impl Fn() -> Resul
 
 fn unborn(errno: Errno) -> Error {
     Error::system("make a process for the container", errno as i32)
-}
-
-/// The cgroups that the container's first process is in.
-fn own_cgroup(proc: &Procfs, pid: i32) -> Result<String> {
-    let path = CString::new(format!("{pid}/cgroup")).unwrap_or_default();
-    let text = proc.read(&path);
-    let text = text.map_err(|errno| Error::system("look for the cgroup of the container's init", errno as i32))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn facts(id: &ContainerId, record: &Record, kept: &Kept, listen: Option<Listen>) -> Result<Facts> {
