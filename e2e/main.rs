@@ -178,6 +178,8 @@ fn main() -> std::process::ExitCode {
         stale_state::trials(),
         gc::trials(),
         disk::trials(),
+        disk::kept::trials(),
+        disk::own::trials(),
         doctor::trials(),
         parallel::trials(),
         answers::trials(),

@@ -88,6 +88,7 @@ impl Place {
             poststart: Vec::new(),
             poststop: Vec::new(),
             witness: None,
+            clones: Vec::new(),
             private: json!({ "program": program.to_str() }),
         };
         let mut delegate = Delegate::new("other", program, Vec::new());

@@ -1,6 +1,8 @@
 //! Snapshots of ZFS: found, taken, held, cloned, rolled back, sent; and what stands in the way is named. The room itself
-//! is called here; what verbs make of it is tried in checkpoints.rs.
+//! is called here; what verbs make of it is tried beside.
 
+pub(crate) mod kept;
+pub(crate) mod own;
 pub(crate) mod pool;
 
 use harness::{Feature, Host, Outcome, Stop, ensure, ensure_eq, limit};
@@ -214,6 +216,10 @@ impl Elsewhere {
         std::io::Read::read_exact(stdout, &mut byte)?;
         Ok(Elsewhere(child))
     }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Elsewhere {
@@ -230,12 +236,12 @@ fn busy(host: &Host) -> Outcome {
     wharf_sys::mount::attach(well(dataset.mount())?, File::open(&place)?)?;
     let mount = Mount(place.clone());
     let elsewhere = Elsewhere::new()?;
-    let namespace = fs::read_link(format!("/proc/{}/ns/mnt", elsewhere.0.id()))?;
+    let namespace = fs::read_link(format!("/proc/{}/ns/mnt", elsewhere.pid()))?;
     // Ours is gone; that of the other namespace is not.
     drop(mount);
     let refused = fault(wharf_disk::destroy(&dataset))?;
     ensure_eq!(refused.cause(), &Cause::Busy);
-    let (told, pid) = (text(refused), elsewhere.0.id());
+    let (told, pid) = (text(refused), elsewhere.pid());
     let expected = format!("mounted on {} in {} of process {pid} (sleep)", place.display(), namespace.display());
     ensure!(told.contains(&expected), "expected {expected:?} in {told:?}");
     let holders = wharf_disk::holders(&dataset);

@@ -8,8 +8,10 @@
 //!   manifest.json    last, by rename: without it the checkpoint is half-made
 //! ```
 
+mod kept;
 mod verify;
 
+pub(crate) use kept::{Kept, all, remove};
 pub(crate) use verify::{here, is_pages, sums, verify};
 
 use std::collections::BTreeSet;

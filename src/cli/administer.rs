@@ -1,7 +1,7 @@
 //! The words of `config` and `route`.
 
-use super::request::{ConfigAction, Explain};
-use super::resolve::{id, path};
+use super::request::{Checkpoints, ConfigAction, Explain};
+use super::resolve::{format, id, path};
 use clap::ArgMatches;
 use std::path::PathBuf;
 use wharf_core::{Error, Kind, Result};
@@ -33,6 +33,31 @@ pub(super) fn configuration(words: &ArgMatches) -> Result<ConfigAction> {
         }
         ("import", None) => Err(usage("import needs a file")),
         (other, _) => Err(usage(&format!("unknown action {other:?}")).hint("check, show or import")),
+    }
+}
+
+pub(super) fn checkpoints(words: &ArgMatches) -> Result<Checkpoints> {
+    let usage = |text: &str| Error::new(Kind::Usage, format!("checkpoints: {text}"));
+    let action = words.get_one::<String>("action").map_or("", String::as_str);
+    let (apply, format) = (words.get_flag("apply"), format(words));
+    let of = || words.contains_id("container-id").then(|| id(words)).transpose();
+    let name = words.get_one::<String>("checkpoint").cloned();
+    if apply && action != "prune" {
+        return Err(usage("--apply is for prune alone"));
+    }
+    if name.is_some() && matches!(action, "list" | "prune") {
+        return Err(usage(&format!("{action} takes no name of a checkpoint")));
+    }
+    let one = || match (of()?, name.clone()) {
+        (Some(id), Some(name)) => Ok((id, name)),
+        _ => Err(usage(&format!("{action} needs a container id and the name of a checkpoint"))),
+    };
+    match action {
+        "list" => Ok(Checkpoints::List { id: of()?, format }),
+        "prune" => Ok(Checkpoints::Prune { id: of()?, apply, format }),
+        "show" => one().map(|(id, name)| Checkpoints::Show { id, name }),
+        "remove" => one().map(|(id, name)| Checkpoints::Remove { id, name }),
+        other => Err(usage(&format!("unknown action {other:?}")).hint("list, show, remove or prune")),
     }
 }
 

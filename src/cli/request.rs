@@ -44,6 +44,7 @@ pub(crate) enum Action {
     Restore(Box<Restore>),
     List { format: ListFormat, quiet: bool },
     Gc { apply: bool, stopped: bool, format: ListFormat },
+    Checkpoints(Checkpoints),
     Spec { bundle: PathBuf, rootless: bool },
     Features,
     Doctor { format: ListFormat },
@@ -60,6 +61,30 @@ pub(crate) enum ConfigAction {
     Show { json: bool, settings: Vec<Setting> },
     /// `renamed`: pairs of a backend's name there and here.
     Import { file: PathBuf, renamed: Vec<(String, String)> },
+}
+
+/// `checkpoints` and its action.
+#[derive(Debug)]
+pub(crate) enum Checkpoints {
+    /// None: of every container.
+    List {
+        id: Option<ContainerId>,
+        format: ListFormat,
+    },
+    Show {
+        id: ContainerId,
+        name: String,
+    },
+    Remove {
+        id: ContainerId,
+        name: String,
+    },
+    /// `apply`: not only told.
+    Prune {
+        id: Option<ContainerId>,
+        apply: bool,
+        format: ListFormat,
+    },
 }
 
 /// `route explain`: at least one of id and bundle is given.

@@ -146,6 +146,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
         "gc" => {
             Action::Gc { apply: words.get_flag("apply"), stopped: words.get_flag("stopped"), format: format(words) }
         }
+        "checkpoints" => Action::Checkpoints(administer::checkpoints(words)?),
         "spec" => Action::Spec {
             bundle: path(words, "bundle").unwrap_or_else(|| ".".into()),
             rootless: words.get_flag("rootless"),
@@ -258,7 +259,7 @@ fn limits(words: &ArgMatches) -> Result<Resources> {
     Ok(if file == Path::new("-") { Resources::Stdin } else { Resources::File(file) })
 }
 
-fn format(words: &ArgMatches) -> ListFormat {
+pub(super) fn format(words: &ArgMatches) -> ListFormat {
     match words.get_one::<String>("format").map(String::as_str) {
         Some("json") => ListFormat::Json,
         _ => ListFormat::Table,

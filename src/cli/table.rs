@@ -319,6 +319,20 @@ pub(super) const VERBS: &[Words] = &[
         rest: None,
     },
     Words {
+        name: "checkpoints",
+        about: "List, show, remove or thin out the checkpoints that are kept by name",
+        opts: &[&[
+            switch("apply", None, "For prune: remove what it tells"),
+            choice("format", Some('f'), "FORMAT", &["table", "json"], "Form of the list [default: table]"),
+        ]],
+        operands: &[
+            Operand { name: "action", required: true, help: "list, show, remove or prune" },
+            Operand { name: "container-id", required: false, help: "Name of the container; list and prune do without" },
+            Operand { name: "checkpoint", required: false, help: "Name of the checkpoint, for show and remove" },
+        ],
+        rest: None,
+    },
+    Words {
         name: "gc",
         about: "Tell what dead containers have left below --root, or remove it",
         opts: &[&[

@@ -60,6 +60,11 @@ pub(super) fn judge(form: &Form, node: &Node, pointer: &str, faults: &mut Vec<Fa
                 faults.push(fault);
             }
         },
+        Form::Duration => match node.text() {
+            None => wrong("a duration, as \"168h\""),
+            Some(text) if wharf_core::duration::parse(text).is_some() => {}
+            Some(text) => faults.push(Fault::new(node.at, pointer, format!("{text:?} is no duration, as 168h"))),
+        },
         Form::Address => match node.text() {
             None => wrong("an IP address"),
             Some(text) if text.parse::<std::net::IpAddr>().is_ok() => {}

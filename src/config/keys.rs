@@ -14,6 +14,8 @@ pub(crate) enum Form {
     },
     /// One of these strings.
     Choice(&'static [&'static str]),
+    /// As Go programs write it: `1h30m`.
+    Duration,
     /// An IPv4 or IPv6 address.
     Address,
     /// Two numbers, the second not below the first.
@@ -103,6 +105,11 @@ const RULE: &[Key] = &[
     required("backend", Form::Text, "Where a matching container goes: native, or a runtime's name."),
     key("required", Form::Switch, "True, as without fallback: no such backend on this host, no container."),
     key("fallback", Form::Text, "Where it goes when that backend cannot be used on this host."),
+    key(
+        "dataset",
+        Form::Choice(&["clone", "none"]),
+        "clone: its root file system is a clone, below storage.zfs_dataset, of the dataset that keeps the bundle's.",
+    ),
 ];
 
 /// A condition holds when any of its patterns matches.
@@ -117,8 +124,18 @@ pub(crate) const MATCH: &[Key] = &[
 ];
 
 const STORAGE: &[Key] = &[
-    key("zfs_dataset", Form::Text, "Dataset below which root file systems are cloned."),
+    key(
+        "zfs_dataset",
+        Form::Text,
+        "Dataset below which containers get their own, where they ask for one: it need not exist, its pool must.",
+    ),
     key("checkpoints", Form::Path, "Directory of checkpoints that have a name, instead of /var/lib/wharf/checkpoints."),
+    key(
+        "keep",
+        Form::Number { least: 0, most: 1_000_000 },
+        "How many checkpoints of a container stay, the last ones, when checkpoints prune is called.",
+    ),
+    key("keep_for", Form::Duration, "How long a checkpoint stays then, as 168h."),
 ];
 
 const NETWORK: &[Key] = &[

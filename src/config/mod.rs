@@ -167,6 +167,18 @@ impl Configuration {
         self.top.get("storage")?.get("checkpoints").and_then(Node::text).map(PathBuf::from)
     }
 
+    /// How many checkpoints of a container are kept, and for how long.
+    pub(crate) fn retention(&self) -> (Option<usize>, Option<std::time::Duration>) {
+        let storage = |key| self.top.get("storage").and_then(|storage| storage.get(key));
+        let keep = storage("keep").and_then(Node::number).and_then(|number| usize::try_from(number).ok());
+        (keep, storage("keep_for").and_then(Node::text).and_then(wharf_core::duration::parse))
+    }
+
+    /// Below which dataset containers have their own.
+    pub(crate) fn zfs_dataset(&self) -> Option<&str> {
+        self.top.get("storage")?.get("zfs_dataset").and_then(Node::text)
+    }
+
     /// Everything that is wrong, in the order of the file.
     pub(crate) fn faults(&self) -> Vec<Error> {
         self.judge().1.iter().map(|fault| self.error(fault)).collect()
@@ -179,7 +191,7 @@ impl Configuration {
 
     /// Sections that are judged and that no backend of this build reads.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let waiting = ["storage", "network", "proxmox", "vm"].into_iter().filter(|key| self.top.get(key).is_some());
+        let waiting = ["network", "proxmox", "vm"].into_iter().filter(|key| self.top.get(key).is_some());
         waiting.map(|key| format!("{key} is well-formed, and no backend of this build uses it")).collect()
     }
 

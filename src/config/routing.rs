@@ -131,6 +131,7 @@ fn rule(
         conditions,
         backend: named("backend", faults).unwrap_or_default(),
         fallback: named("fallback", faults),
+        clone: node.get("dataset").and_then(Node::text) == Some("clone"),
     }
 }
 

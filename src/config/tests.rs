@@ -81,6 +81,7 @@ fn every_fault_has_its_place_and_a_suggestion() {
         (r#"{"routing": [{"backend": "runc"}]}"#, r#"line 1 column 14: "match" is missing [routing/0]"#),
         (r#"{"proxmox": {"timeout": 0}}"#, "a number from 1 to 86400 is needed here [proxmox/timeout]"),
         (r#"{"proxmox": {"vmid_range": [200, 100]}}"#, "the last number is below the first [proxmox/vmid_range]"),
+        (r#"{"storage": {"keep_for": "a week"}}"#, r#""a week" is no duration, as 168h [storage/keep_for]"#),
         (r#"{"network": {"dns": ["8.8.8"]}}"#, r#""8.8.8" is no IP address [network/dns/0]"#),
     ] {
         let found = faults(text);
@@ -178,6 +179,7 @@ fn schema(form: &Form) -> Json {
         Form::Switch => json!({ "type": "boolean" }),
         Form::Number { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Form::Choice(among) => json!({ "enum": among }),
+        Form::Duration => json!({ "type": "string", "pattern": "^\\+?([0-9.]+(ns|us|µs|μs|ms|s|m|h))+$|^\\+?0$" }),
         Form::Address => json!({ "anyOf": [
             { "type": "string", "format": "ipv4" }, { "type": "string", "format": "ipv6" },
         ] }),

@@ -24,6 +24,9 @@ pub const SYSTEMD_SUBGROUP: &str = "run.oci.systemd.subgroup";
 /// `watcher`: a process stays beside the container and writes down how it ended. `none`: none does, whatever the
 /// configuration says.
 pub const EXIT_RECORD: &str = "dev.wharf.exit-record";
+/// `clone`: its root file system is a clone of the dataset that keeps the bundle's. `none`: it is the bundle's, whatever
+/// a rule says.
+pub const DATASET: &str = "dev.wharf.dataset";
 /// How long the container may run, as `90s`: a watcher ends it then.
 pub const LIFETIME: &str = "dev.wharf.lifetime";
 
@@ -68,6 +71,11 @@ pub const TABLE: &[Annotation] = &[
         EXIT_RECORD,
         Fate::Applied,
         "`watcher`: a process beside the container writes down how it ended; `none`: none does",
+    ),
+    row(
+        DATASET,
+        Fate::Applied,
+        "`clone`: the root file system is a clone of the ZFS dataset that keeps the bundle's; `none`: it is the bundle's",
     ),
     row(LIFETIME, Fate::Applied, "the container is killed when it has run for this long, as `90s` or `1h30m`"),
     row("run.oci.seccomp.plugins", Fate::Refused, "wharf loads no code of others; use listenerPath"),

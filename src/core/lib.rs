@@ -41,8 +41,8 @@ pub use oci_spec::runtime::LinuxResources;
 pub use passwd::user_name;
 pub use properties::{PROPERTIES, Place, place};
 pub use record::{
-    CgroupPaths, HierarchyPath, HookEntry, Manager, Process, RECORD_VERSION, Record, RecordState, RuleRecord,
-    UnitRecord,
+    CgroupPaths, CloneRecord, HierarchyPath, HookEntry, Manager, Process, RECORD_VERSION, Record, RecordState,
+    RuleRecord, UnitRecord,
 };
 pub use statistics::{BlockIoEntry, Hugetlb, Pressure, Stall, Statistics};
 pub use terminal::Terminal;

@@ -50,6 +50,9 @@ pub struct Record {
     /// Who writes down how the payload ends, where somebody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness: Option<WitnessKind>,
+    /// Datasets that were made for it and go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clones: Vec<CloneRecord>,
     /// The backend's own memory, opaque to everyone else.
     #[serde(default)]
     pub private: serde_json::Value,
@@ -108,6 +111,15 @@ pub struct CgroupPaths {
     /// The unit that it is, where systemd has made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitRecord>,
+}
+
+/// A dataset that is a container's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneRecord {
+    pub dataset: String,
+    pub guid: u64,
+    /// Where it is mounted on the host: an absolute path.
+    pub at: String,
 }
 
 /// A unit of systemd.

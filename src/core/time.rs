@@ -8,6 +8,12 @@ pub fn now() -> String {
     rfc3339(since.as_secs(), Some(since.subsec_nanos()))
 }
 
+/// Now less a duration, to the second.
+pub fn ago(duration: std::time::Duration) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(since.saturating_sub(duration).as_secs(), None)
+}
+
 /// Now, to the second, as log lines have it.
 pub fn now_in_seconds() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(), None)

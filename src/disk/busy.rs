@@ -55,13 +55,19 @@ pub fn holders(dataset: &Dataset) -> Vec<Holder> {
     }
     // Of one that is mounted nowhere any more, files may be open; by what device cannot be told then.
     if let Some(device) = device {
-        for pid in &pids {
-            if let Some(what) = used(&proc, *pid, device) {
-                all.push(Holder::Uses { pid: *pid, command: command(&proc, *pid), what });
-            }
-        }
+        all.extend(pids.iter().filter_map(|pid| uses(&proc, *pid, device)));
     }
     all
+}
+
+/// Processes with something open on the file system of this device number (stat(2), `st_dev`), mounted or not.
+pub fn users(device: u64) -> Vec<Holder> {
+    let Ok(proc) = Procfs::open() else { return Vec::new() };
+    processes(&proc).into_iter().filter_map(|pid| uses(&proc, pid, device)).collect()
+}
+
+fn uses(proc: &Procfs, pid: i32, device: u64) -> Option<Holder> {
+    used(proc, pid, device).map(|what| Holder::Uses { pid, command: command(proc, pid), what })
 }
 
 fn is_of(mount: &Mount, dataset: &str) -> bool {

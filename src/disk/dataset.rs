@@ -4,11 +4,15 @@ use crate::busy;
 use crate::cause::{Cause, Fault, Result};
 use crate::command::{fields, zfs};
 use crate::mark::{self, Marks};
+use crate::name::SnapshotName;
 use crate::rights;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{self, Snapshot};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use wharf_sys::{Errno, mount};
+
+/// No container's id begins with a dot.
+const RETIRED: &str = ".gone-";
 
 /// A file system of ZFS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,11 @@ impl Dataset {
     }
 
     /// Fails with [`Cause::Another`] where another one has taken its name.
+    /// Whether it has got its name by [`retire`].
+    pub fn is_retired(&self) -> bool {
+        self.name.rsplit('/').next().is_some_and(|last| last.starts_with(RETIRED))
+    }
+
     pub(crate) fn check(&self, doing: &str) -> Result<()> {
         match guid(doing, &self.name)? == self.guid {
             true => Ok(()),
@@ -41,6 +50,10 @@ pub struct Clone {
     /// What is written on it.
     pub container: String,
     pub checkpoint: Option<String>,
+    /// `--root` of that container.
+    pub root: Option<String>,
+    /// RFC 3339 in UTC.
+    pub created: Option<String>,
 }
 
 impl Dataset {
@@ -74,8 +87,8 @@ pub fn find(name: &str) -> Result<Dataset> {
 /// `zfs get` says of a missing pool only that there is no such dataset.
 fn no_pool(fault: Fault, name: &str) -> Fault {
     let pool = name.split('/').next().unwrap_or_default();
-    let missing = *fault.cause() == Cause::NoSuchDataset && pool != name;
-    match missing && guid("", pool).is_err_and(|fault| *fault.cause() == Cause::NoSuchDataset) {
+    let missing = || guid("", pool).is_err_and(|fault| *fault.cause() == Cause::NoSuchDataset);
+    match *fault.cause() == Cause::NoSuchDataset && (pool == name || missing()) {
         true => fault.turned(Cause::NoSuchPool),
         false => fault,
     }
@@ -111,13 +124,63 @@ pub fn clone_to(snapshot: &Snapshot, name: &str, marks: &Marks) -> Result<Datase
     let doing = format!("clone {} to {name}", snapshot.full());
     snapshot.check(&doing)?;
     let (marks, full) = (marks.words(), snapshot.full());
+    cloned(&doing, &full, name, &marks)?;
+    find(name)
+}
+
+fn cloned(doing: &str, full: &str, name: &str, marks: &[String]) -> Result<()> {
     let lacks = |fault: Fault| rights::told(fault, "clone,create,mount,canmount,mountpoint,userprop", parent(name));
-    parents(&doing, name).map_err(lacks)?;
     let mut words = vec!["clone", "-o", "canmount=noauto", "-o", "mountpoint=legacy"];
     marks.iter().for_each(|mark| words.extend(["-o", mark]));
-    words.extend([full.as_str(), name]);
-    zfs(&doing, &words).map_err(|fault| lacks(fault).closer(parent(name)))?;
-    find(name)
+    words.extend([full, name]);
+    let done = match zfs(doing, &words) {
+        Err(fault) if *fault.cause() == Cause::NoParent => {
+            parents(doing, name).map_err(lacks)?;
+            zfs(doing, &words)
+        }
+        done => done,
+    };
+    done.map(drop).map_err(|fault| lacks(fault).closer(parent(name)))
+}
+
+/// Makes a dataset that begins as `dataset` is now, as [`clone_to`] does. The snapshot in between goes when the new one
+/// does, by itself.
+pub fn fork(dataset: &Dataset, snapshot: &SnapshotName, name: &str, marks: &Marks) -> Result<Dataset> {
+    let doing = format!("clone {} to {name}", dataset.name);
+    let taken = snapshot::take(std::slice::from_ref(dataset), snapshot, marks)?;
+    let full = format!("{}@{}", dataset.name, snapshot.on(std::slice::from_ref(dataset))?);
+    let made = cloned(&doing, &full, name, &marks.words()).and_then(|()| {
+        // Deferred: it has a clone.
+        zfs(&doing, &["destroy", "-d", &full])?;
+        // It tells them in an order of its own.
+        let told = zfs(&doing, &["get", "-H", "-p", "-o", "name,value", "guid", &dataset.name, name])?;
+        let rows: Vec<[&str; 2]> = told.lines().filter_map(fields).collect();
+        let guid = |name: &str| rows.iter().find(|row| row[0] == name).and_then(|row| row[1].parse().ok());
+        match (guid(&dataset.name), guid(name)) {
+            (Some(kept), Some(guid)) if kept == dataset.guid => Ok(Dataset { name: name.to_owned(), guid }),
+            _ => Err(Fault::new(Cause::Another, &doing, "")),
+        }
+    });
+    if made.is_err() {
+        // Where there is a clone already, it is this one's own: another would have made the call fail.
+        if made.as_ref().is_err_and(|fault| *fault.cause() == Cause::Another) {
+            let _ = zfs(&doing, &["destroy", name]);
+        }
+        let _ = taken.undo();
+    }
+    made
+}
+
+/// Gives the name of a dataset free that is still in use: it is another's below the same parent from then on, and bears its
+/// marks for who looks for what is left.
+pub fn retire(dataset: &Dataset) -> Result<Dataset> {
+    let doing = format!("rename dataset {}", dataset.name);
+    dataset.check(&doing)?;
+    let name = format!("{}/{RETIRED}{:016x}", parent(&dataset.name), dataset.guid);
+    if name != dataset.name {
+        zfs(&doing, &["rename", "-u", &dataset.name, &name])?;
+    }
+    Ok(Dataset { name, guid: dataset.guid })
 }
 
 /// Destroys a dataset that has neither children nor snapshots, and nothing that depends on it. It must be mounted nowhere;
@@ -136,7 +199,7 @@ pub fn destroy(dataset: &Dataset) -> Result<()> {
 
 /// Every dataset below `name`, or in all pools, that bears our marks of its own, clone or not.
 pub fn marked(name: Option<&str>) -> Result<Vec<Clone>> {
-    let properties = format!("guid,origin,{},{}", mark::CONTAINER, mark::CHECKPOINT);
+    let properties = format!("guid,origin,{},{},{},{}", mark::CONTAINER, mark::CHECKPOINT, mark::ROOT, mark::CREATED);
     let mut words = vec!["get", "-H", "-p", "-t", "filesystem", "-o", "name,property,value,source", &properties];
     if let Some(name) = name {
         words.splice(1..1, ["-r"]);
@@ -151,7 +214,14 @@ fn parse_marked(text: &str) -> Vec<Clone> {
         let Some([name, property, value, source]) = fields(line) else { continue };
         if all.last().is_none_or(|last| last.dataset.name != name) {
             let dataset = Dataset { name: name.to_owned(), guid: 0 };
-            all.push(Clone { dataset, origin: None, container: String::new(), checkpoint: None });
+            all.push(Clone {
+                dataset,
+                origin: None,
+                container: String::new(),
+                checkpoint: None,
+                root: None,
+                created: None,
+            });
         }
         let Some(last) = all.last_mut() else { continue };
         // A child of one of ours inherits its marks and is not ours.
@@ -160,6 +230,8 @@ fn parse_marked(text: &str) -> Vec<Clone> {
             "guid" => last.dataset.guid = value.parse().unwrap_or(0),
             "origin" => last.origin = mark::value(value).map(str::to_owned),
             mark::CONTAINER if own => last.container = value.to_owned(),
+            mark::CREATED if own => last.created = mark::value(value).map(str::to_owned),
+            mark::ROOT if own => last.root = mark::value(value).map(str::to_owned),
             mark::CHECKPOINT if own => last.checkpoint = mark::value(value).map(str::to_owned),
             _ => {}
         }

@@ -8,6 +8,7 @@
 //!   .undo()                       destroys them again
 //! hold / release                  nobody destroys a snapshot that is held
 //! clone_to(&snapshot, ..)?        a dataset that begins as the snapshot; Dataset::mount is a mount of it without a place
+//! fork(&dataset, ..)?             the same of what a dataset is now
 //! rollback(&snapshot)?            refused with Cause::Newer, Cause::Clones; destroys nothing
 //! ```
 //!
@@ -28,13 +29,13 @@ mod rights;
 mod snapshot;
 mod stream;
 
-pub use busy::{Holder, holders};
+pub use busy::{Holder, holders, users};
 pub use cause::{Cause, Fault, Result};
 pub use command::program;
-pub use dataset::{Clone, Dataset, clone_to, create, destroy, find, marked};
+pub use dataset::{Clone, Dataset, clone_to, create, destroy, find, fork, marked, retire};
 pub use keeper::{Keeper, Place, keeper, keeper_seen_by};
 pub use mark::Marks;
-pub use name::SnapshotName;
+pub use name::{SnapshotName, own_name};
 pub use rights::preflight;
 pub use snapshot::{
     Hold, Known, Snapshot, Taken, dependents, drop_snapshot, hold, holds, newer, release, rollback, snapshots, take,

@@ -11,8 +11,9 @@ const LONGEST: usize = 255;
 /// What comes after the `@`.
 ///
 /// Neither ids nor names hold a colon, and ZFS takes no plus. So `+` of an id is written `:`, and `-` of a name is too: the
-/// last `-` is always the one between them. What would be too long with its dataset is `wharf:` and the first 128 bits of
-/// the SHA-256 of id and name; the container and the checkpoint are among the snapshot's properties in any case.
+/// last `-` is always the one between them. What would be too long with its dataset, or has a `+` in the name, is `wharf:`
+/// and the first 128 bits of the SHA-256 of id and name; the container and the checkpoint are among the snapshot's
+/// properties in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotName {
     id: String,
@@ -20,15 +21,11 @@ pub struct SnapshotName {
 }
 
 impl SnapshotName {
-    /// `checkpoint`: letters, digits, `_`, `.` and `-`, the first of them a letter, a digit or `_`; at most 255 bytes.
+    /// `checkpoint` is made of the same letters as an id.
     pub fn new(id: &ContainerId, checkpoint: &str) -> Result<Self> {
-        let first = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        let good = checkpoint.as_bytes().first().is_some_and(first)
-            && checkpoint.bytes().all(|byte| first(&byte) || matches!(byte, b'.' | b'-'))
-            && checkpoint.len() <= 255;
-        if !good {
+        if ContainerId::new(checkpoint).is_err() {
             let shown: String = checkpoint.chars().take(64).collect();
-            let why = "may hold at most 255 letters, digits and _ . - and begins with none of the last two";
+            let why = "may hold at most 255 letters, digits and _ + - . and does not begin with a dot";
             return Err(Fault::new(Cause::Other, &format!("name {shown:?} of a checkpoint"), why));
         }
         Ok(SnapshotName { id: id.to_string(), checkpoint: checkpoint.to_owned() })
@@ -55,25 +52,44 @@ impl SnapshotName {
     }
 
     fn long(&self) -> String {
+        if self.checkpoint.contains('+') {
+            return self.short();
+        }
         format!("wharf-{}-{}", self.id.replace('+', ":"), self.checkpoint.replace('-', ":"))
     }
 
     fn short(&self) -> String {
-        let mut digest = Digest::new();
-        digest.update(self.id.as_bytes());
-        digest.update(b"\0");
-        digest.update(self.checkpoint.as_bytes());
-        let mut name = String::from("wharf:");
-        for byte in &digest.finish()[..16] {
-            let _ = write!(name, "{byte:02x}");
-        }
-        name
+        digest(&[self.id.as_str(), self.checkpoint.as_str()])
     }
 
     /// Whether what comes after an `@` is one of ours.
     pub(crate) fn is_ours(name: &str) -> bool {
         name.starts_with("wharf-") || name.starts_with("wharf:")
     }
+}
+
+/// The name of a container's own dataset below `parent`.
+pub fn own_name(parent: &str, id: &ContainerId) -> Result<String> {
+    let name = format!("{parent}/{}", id.as_str().replace('+', ":"));
+    let name = if name.len() <= LONGEST { name } else { format!("{parent}/{}", digest(&[id.as_str()])) };
+    match name.len() <= LONGEST {
+        true => Ok(name),
+        false => Err(Fault::new(Cause::TooLong, &format!("dataset of container {id} below {parent}"), "")),
+    }
+}
+
+/// 128 bits of it: nobody finds two that are the same.
+fn digest(parts: &[&str]) -> String {
+    let mut digest = Digest::new();
+    for part in parts {
+        digest.update(part.as_bytes());
+        digest.update(b"\0");
+    }
+    let mut name = String::from("wharf:");
+    for byte in &digest.finish()[..16] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
 }
 
 #[cfg(test)]
@@ -88,7 +104,7 @@ mod tests {
     #[test]
     fn no_two_checkpoints_have_one_name() {
         let ids = ["a", "a-b", "a+b", "a--b", "a-", "-a", "+", "++", "a.b", "a-b-c", "wharf-a"];
-        let names = ["c", "b-c", "b--c", "c-", "c_", "c.d", "b-c-d", "1"];
+        let names = ["c", "b+c", "-", "b-c", "b--c", "c-", "c_", "c.d", "b-c-d", "1"];
         let mut all = Vec::new();
         for id in ids {
             for name in names {
@@ -100,7 +116,10 @@ mod tests {
         all.sort();
         all.dedup();
         // Short ones are the same on both where the long one is short enough.
-        assert!(all.iter().filter(|name| name.starts_with("wharf-")).count() == ids.len() * names.len(), "{all:?}");
+        assert!(
+            all.iter().filter(|name| name.starts_with("wharf-")).count() == ids.len() * (names.len() - 1),
+            "{all:?}"
+        );
         assert!(count > all.len());
     }
 
@@ -115,7 +134,7 @@ mod tests {
 
     #[test]
     fn names_that_zfs_would_not_take_are_refused() {
-        for bad in ["", "-a", ".a", "a/b", "a@b", "a+b", "a b", "ä", "a:b", &"n".repeat(256)] {
+        for bad in ["", ".a", "a/b", "a@b", "a b", "ä", "a:b", &"n".repeat(256)] {
             assert!(on("c", bad, "tank").is_err(), "{bad:?}");
         }
     }

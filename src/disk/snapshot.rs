@@ -231,6 +231,15 @@ pub struct Known {
     /// How many holds it has.
     pub holds: u64,
     pub clones: Vec<String>,
+    /// Of the checkpoint; none where that is not written on it here, as on one that was received with its properties.
+    pub directory: Option<String>,
+}
+
+impl Known {
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let (dataset, name) = self.name.split_once('@').unwrap_or((&self.name, ""));
+        Ok(Snapshot { dataset: crate::dataset::find(dataset)?, name: name.to_owned(), guid: self.guid })
+    }
 }
 
 /// Every snapshot below `name`, or in all pools, that bears the name and the marks of a checkpoint.
@@ -241,7 +250,22 @@ pub fn snapshots(name: Option<&str>) -> Result<Vec<Known>> {
     if let Some(name) = name {
         words.extend(["-r", name]);
     }
-    Ok(zfs("list snapshots", &words)?.lines().filter_map(known).collect())
+    let mut all: Vec<Known> = zfs("list snapshots", &words)?.lines().filter_map(known).collect();
+    if all.is_empty() {
+        return Ok(all);
+    }
+    let mut words = vec!["get", "-H", "-p", "-t", "snapshot", "-s", "local", "-o", "name,value", mark::DIRECTORY];
+    if let Some(name) = name {
+        words.splice(1..1, ["-r"]);
+        words.push(name);
+    }
+    let text = zfs("list snapshots", &words)?;
+    let directories: BTreeMap<&str, &str> =
+        text.lines().filter_map(fields).map(|[name, value]| (name, value)).collect();
+    for known in &mut all {
+        known.directory = directories.get(known.name.as_str()).map(|value| (*value).to_owned());
+    }
+    Ok(all)
 }
 
 fn known(line: &str) -> Option<Known> {
@@ -260,6 +284,7 @@ fn known(line: &str) -> Option<Known> {
         referenced: referenced.parse().unwrap_or(0),
         holds: holds.parse().unwrap_or(0),
         clones: list(clones),
+        directory: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Turns records and errors into the words that OCI and the caller expect.
 
+mod checkpoints;
 mod doctor;
 mod events;
 mod exit;
@@ -13,6 +14,7 @@ mod state;
 mod times;
 mod trace;
 
+pub(crate) use checkpoints::{CheckpointRow, SnapshotRow, checkpoints};
 pub(crate) use doctor::examined;
 pub(crate) use events::event;
 pub(crate) use exit::exit;

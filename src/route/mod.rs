@@ -39,6 +39,8 @@ pub(crate) struct Rule {
     pub(crate) backend: String,
     /// None: without its backend there is no container.
     pub(crate) fallback: Option<String>,
+    /// The container gets a dataset of its own.
+    pub(crate) clone: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,8 @@ pub(crate) struct Route {
     pub(crate) place: Place,
     pub(crate) why: String,
     pub(crate) rule: Option<RuleRecord>,
+    /// The rule wants a dataset of its own for it.
+    pub(crate) clone: bool,
 }
 
 impl Routing {
@@ -123,7 +127,12 @@ impl Routing {
     /// `asked` is `--backend`, which no rule overrules.
     pub(crate) fn choose(&self, asked: Option<&str>, facts: &Facts<'_>) -> Result<Route> {
         if let Some(name) = asked {
-            return Ok(Route { place: self.place(name)?, why: "asked for by --backend".to_owned(), rule: None });
+            return Ok(Route {
+                place: self.place(name)?,
+                why: "asked for by --backend".to_owned(),
+                rule: None,
+                clone: false,
+            });
         }
         let matching = self.rules.iter().enumerate().find(|(_, rule)| rule.differs(facts).is_none());
         let Some((index, rule)) = matching else {
@@ -140,11 +149,12 @@ impl Routing {
         };
         let why = format!("{title}: {}", rule.tell(facts));
         match (self.place(&rule.backend), &rule.fallback) {
-            (Ok(place), _) => Ok(Route { place, why, rule: record(None) }),
+            (Ok(place), _) => Ok(Route { place, why, rule: record(None), clone: rule.clone }),
             (Err(error), Some(fallback)) => Ok(Route {
                 place: self.place(fallback).map_err(|error| error.hint(format!("the fallback of {title}")))?,
                 why: format!("{why}; {fallback} instead of {}: {error}", rule.backend),
                 rule: record(Some(&rule.backend)),
+                clone: rule.clone,
             }),
             (Err(error), None) => Err(error.hint(format!("required by {title}, which names no fallback"))),
         }
@@ -153,11 +163,11 @@ impl Routing {
     fn by_default(&self) -> Result<Route> {
         let rules = if self.rules.is_empty() { "" } else { "no rule matches: " };
         match &self.default {
-            None => Ok(Route { place: Place::Native, why: format!("{rules}the default"), rule: None }),
+            None => Ok(Route { place: Place::Native, why: format!("{rules}the default"), rule: None, clone: false }),
             Some(name) => {
                 let source = self.source.as_deref().unwrap_or_default();
                 let place = self.place(name).map_err(|error| error.hint(format!("default_backend of {source}")))?;
-                Ok(Route { place, why: format!("{rules}default_backend of {source}"), rule: None })
+                Ok(Route { place, why: format!("{rules}default_backend of {source}"), rule: None, clone: false })
             }
         }
     }

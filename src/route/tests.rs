@@ -13,7 +13,7 @@ fn condition(subject: Subject, patterns: &[&str]) -> Condition {
 }
 
 fn rule(line: usize, conditions: Vec<Condition>, backend: &str) -> Rule {
-    Rule { name: None, line, conditions, backend: backend.to_owned(), fallback: None }
+    Rule { name: None, line, conditions, backend: backend.to_owned(), fallback: None, clone: false }
 }
 
 fn facts<'a>() -> Facts<'a> {

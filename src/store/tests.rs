@@ -48,6 +48,7 @@ fn record(id: &str) -> Record {
         poststart: Vec::new(),
         poststop: Vec::new(),
         witness: None,
+        clones: Vec::new(),
         private: serde_json::Value::Null,
     }
 }

@@ -51,6 +51,11 @@ pub(super) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) 
         return Err(Error::invalid(format!("--parent-path {parent}"))
             .because(format!("there is no such directory in {}", wanted.images.path.display())));
     }
+    if let (Some(clone), false) = (found.record.clones.first(), wanted.leave_running || wanted.pre_dump) {
+        return Err(Error::unsupported(format!("checkpoint container {id}"))
+            .because(format!("it would end with its disk, the dataset {}, which is deleted with it", clone.dataset))
+            .hint("give --leave-running"));
+    }
     phases::enter("images");
     if let Some(work) = &wanted.images.work {
         checkpoints::make_dir(work)?;

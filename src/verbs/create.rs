@@ -9,6 +9,7 @@
 //! Hold::release            the payload outlives us
 //! ```
 
+use super::clones::{self, Placed};
 use super::witness::{self, Wish};
 use super::{Found, backend, facts, pid_file};
 use crate::cli::{self, LogOptions, Request};
@@ -54,6 +55,11 @@ pub(super) fn make(
     let backend = backend(&route.place)?;
     log.debug(|| format!("container {} goes to backend {}: {}", asked.id, backend.name(), route.why));
     let state_dir = request.root.join(asked.id.as_str());
+    let placed = clones::place(request, &asked.id, &bundle, &route).map_err(|error| {
+        // Engines match the words for an id that is taken, and its dataset is taken too then.
+        taken(&request.root, &asked.id).unwrap_or(error)
+    })?;
+    let bundle = placed.as_ref().map_or(&bundle, Placed::bundle);
     phases::enter("draft");
     let drafted = backend.draft(Job {
         state_dir: &state_dir,
@@ -69,14 +75,18 @@ pub(super) fn make(
         no_subreaper: asked.no_subreaper,
         then_start: then != Then::Leave,
         foreground: matches!(then, Then::StartAndWait | Then::StartAndKeep),
-        ..Job::new(&asked.id, &bundle)
+        ..Job::new(&asked.id, bundle)
     });
     // Engines match the words for an id that is taken; what else is wrong then comes of that.
     let draft = drafted.map_err(|error| taken(&request.root, &asked.id).unwrap_or(error))?;
     log.warn_each(|| draft.remarks().iter().map(ToString::to_string).collect());
-    let wish = witness::wish(request, &bundle, backend.as_ref(), then)?;
-    let record = begin(request, &asked.id, &bundle, backend.name(), route);
+    let wish = witness::wish(request, bundle, backend.as_ref(), then)?;
+    let mut record = begin(request, &asked.id, bundle, backend.name(), route);
+    record.clones = placed.as_ref().map(Placed::record).unwrap_or_default();
     let (store, entry, record) = place(request, &asked.id, draft, record, asked.pid_file.as_deref(), &wish, log)?;
+    if let Some(placed) = placed {
+        placed.keep();
+    }
     log.debug(|| format!("container {} is created, pid {}", asked.id, record.engine_pid));
     Ok(Found { store, entry, record, backend })
 }
@@ -143,6 +153,7 @@ pub(super) fn begin(request: &Request, id: &ContainerId, bundle: &Bundle, backen
         poststart: Vec::new(),
         poststop: Vec::new(),
         witness: None,
+        clones: Vec::new(),
         private: serde_json::Value::Null,
     }
 }

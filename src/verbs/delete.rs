@@ -1,6 +1,6 @@
 //! `delete`: removes all that a container holds; the record goes last, so that an interrupted delete can be repeated.
 
-use super::{Found, locate, no_such, witness};
+use super::{Found, clones, locate, no_such, witness};
 use crate::report::Log;
 use std::path::Path;
 use wharf_core::phases;
@@ -80,6 +80,7 @@ impl Found {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| log.warn(|| warning.to_string()));
                 witness::let_witness_end(&self);
+                clones::remove_all(&self.record, log)?;
                 phases::enter("record");
                 self.store.remove(&self.entry)?;
                 self.leave_open();

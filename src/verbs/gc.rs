@@ -3,15 +3,16 @@
 //! Every directory is judged and removed under its container's lock, by what its record says: whoever makes, starts or
 //! deletes a container holds that lock, and no process is known by its number alone.
 
-use super::Found;
-use crate::cli::ListFormat;
+use super::{Found, gc_disk};
+use crate::cli::{ListFormat, Request};
 use crate::report::{self, Leftover, Log};
 use crate::store::{Entry, Store};
 use std::path::Path;
 use wharf_core::{ContainerId, Error, Kind, RecordState, Result, Status, Verb};
 use wharf_sys::procfs::Procfs;
 
-pub(super) fn gc(root: &Path, apply: bool, stopped: bool, format: ListFormat, log: &Log) -> Result<()> {
+pub(super) fn gc(request: &Request, apply: bool, stopped: bool, format: ListFormat, log: &Log) -> Result<()> {
+    let root = request.root.as_path();
     let ids = match Store::open(root)? {
         Some(store) => store.ids()?,
         None => Vec::new(),
@@ -35,6 +36,19 @@ pub(super) fn gc(root: &Path, apply: bool, stopped: bool, format: ListFormat, lo
             Err(error) => unknown.push(format!("note: container {id} is left alone: {error}")),
         }
     }
+    // After the containers, whose clones go with them.
+    let (left, notes) = gc_disk::look(request);
+    for (left, mut row) in left {
+        if apply {
+            match left.remove() {
+                Ok(None) => row.removed = true,
+                Ok(Some(why)) => failed.push(why),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        rows.push(row);
+    }
+    unknown.extend(notes);
     report::print(&match format {
         ListFormat::Table => report::leftovers(&rows),
         ListFormat::Json => report::json(&rows)?,

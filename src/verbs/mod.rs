@@ -1,6 +1,8 @@
 //! One page per verb: request, route, backend, record, report.
 
 mod checkpoint;
+mod checkpoints;
+mod clones;
 mod config;
 mod create;
 mod delete;
@@ -11,6 +13,7 @@ mod explain;
 mod facts;
 mod features;
 mod gc;
+mod gc_disk;
 mod kill;
 mod list;
 mod pause;
@@ -61,7 +64,8 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Update { id, from } => update::update(root, id, from),
         Action::Wait { id, json } => return wait::wait(root, id, *json),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
-        Action::Gc { apply, stopped, format } => gc::gc(root, *apply, *stopped, *format, log),
+        Action::Gc { apply, stopped, format } => gc::gc(request, *apply, *stopped, *format, log),
+        Action::Checkpoints(asked) => checkpoints::checkpoints(request, asked),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
         Action::Features => features::features(),
         Action::Config(action) => config::config(request, action),

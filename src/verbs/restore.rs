@@ -111,7 +111,7 @@ impl One<'_> {
         let One { request, asked, .. } = self;
         let create = &asked.create;
         let why = format!("restored of {}", self.path.display());
-        let route = Route { place: Place::Native, why, rule: None };
+        let route = Route { place: Place::Native, why, rule: None, clone: false };
         let backend = backend(&route.place)?;
         let state_dir = request.root.join(id.as_str());
         phases::enter("draft");

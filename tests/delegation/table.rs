@@ -194,6 +194,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("gc", "apply", "--apply", Ours),
     row("gc", "stopped", "--stopped", Ours),
     row("gc", "format", "--format json", Ours),
+    row("checkpoints", "apply", "", Apart),
+    row("checkpoints", "format", "", Apart),
     row("checkpoint", "auto-dedup", "--auto-dedup", NO_MEMORY),
     row("checkpoint", "check", "--check", NO_MEMORY),
     row("checkpoint", "disk", "--disk none", NO_MEMORY),
