@@ -11,6 +11,7 @@ mod cgroups_path;
 mod checkpoint;
 mod configuration;
 mod crash;
+mod crowd;
 mod delegate;
 mod delegate_verbs;
 mod devices;
@@ -163,6 +164,7 @@ fn main() -> std::process::ExitCode {
         events::trials(),
         update::trials(),
         list::trials(),
+        crowd::trials(),
         pid_file::trials(),
         pidfd_socket::trials(),
         notify_socket::trials(),

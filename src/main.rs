@@ -25,7 +25,7 @@ use wharf_core::phases;
 use wharf_core::{Error, Kind, Result};
 
 #[global_allocator]
-static ARENA: wharf_sys::arena::Arena = wharf_sys::arena::Arena::new();
+static ARENA: wharf_sys::arena::Arena = wharf_sys::arena::Arena;
 
 /// The C entry.
 #[cfg(not(test))]
@@ -48,7 +48,7 @@ fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
     let mut words = words.map(|word| OsStr::from_bytes(word.to_bytes()).to_owned());
     let argv0 = words.next().unwrap_or_default();
     if argv0 == wharf_monitor::NAME {
-        ARENA.retire();
+        wharf_sys::arena::retire();
         return wharf_monitor::main(&words.collect::<Vec<_>>());
     }
     command(&argv0, words.collect())

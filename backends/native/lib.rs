@@ -26,13 +26,13 @@ pub use launch::helpers::PLACES as HELPER_PLACES;
 
 use launch::Left;
 use notify::Relay;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 use wharf_core::{
     Backend, Bundle, Captured, Checkpoint, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Record,
-    Restore, Result, Status, Warnings,
+    Restore, Result, Status, Used, Warnings,
 };
 
 /// Name of the backend in records and on the command line.
@@ -47,6 +47,8 @@ pub struct Native {
     relay: RefCell<Option<Relay>>,
     /// The terminal of a payload that this process has started.
     terminal: RefCell<Option<wharf_foreground::Relay>>,
+    /// None where it cannot be looked.
+    glance: OnceCell<Option<wharf_cgroup::Glance>>,
 }
 
 impl Native {
@@ -138,6 +140,11 @@ impl Backend for Native {
 
     fn restore<'a>(&'a self, job: Job<'a>, asked: &'a Restore) -> Result<Box<dyn Draft + 'a>> {
         Ok(Box::new(checkpoint::Restoring::new(draft::Judged::new(self, job)?, asked)?))
+    }
+
+    fn used(&self, record: &Record) -> Used {
+        let glance = self.glance.get_or_init(|| wharf_cgroup::Glance::open().ok());
+        glance.as_ref().map(|glance| glance.of(&record.cgroup)).unwrap_or_default()
     }
 
     fn processes(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<Vec<i32>> {

@@ -56,6 +56,17 @@ impl Candidate {
         self.name != "floor"
     }
 
+    /// Nor has it `list`.
+    pub(crate) fn lists(&self) -> bool {
+        self.name != "floor"
+    }
+
+    pub(crate) fn list(&self) -> Vec<String> {
+        [&self.program.display().to_string(), "--root", &format!("{DIR}/state-{}", self.name), "list"]
+            .map(str::to_owned)
+            .into()
+    }
+
     /// The whole command line for `verb`.
     pub(crate) fn words(&self, verb: &str, container: &Container) -> Vec<String> {
         let text = |path: &Path| path.display().to_string();

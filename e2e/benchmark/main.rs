@@ -3,6 +3,7 @@
 
 mod calls;
 mod candidate;
+mod crowd;
 mod engines;
 mod instructions;
 mod life;
@@ -18,12 +19,14 @@ use table::{Counts, Results};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "usage: e2e/bench [--quick] [--write] [--rounds N] [--only NAME[,NAME]] [--instructions]
+const USAGE: &str =
+    "usage: e2e/bench [--quick] [--write] [--rounds N] [--only NAME[,NAME]] [--instructions] [--alive N]
 
   --quick     few rounds, 20 instead of 200 containers alive: about a minute
   --write     put the tables into docs/performance.md, between its markers
   --rounds N  rounds of timing for each configuration (60; quick: 8)
   --only …    only these of: crun runc floor wharf, and wharf-crun wharf-runc: wharf with those as its backend
+  --alive N   only the table of N containers alive at once (1000 in docs/performance.md)
   --instructions  count user instructions too, by stepping: slow, and given up after twenty million
 ";
 
@@ -36,6 +39,7 @@ struct Options {
     write: Option<PathBuf>,
     rounds: usize,
     only: Option<Vec<String>>,
+    alive: Option<usize>,
     tools: PathBuf,
     wharf: PathBuf,
 }
@@ -47,6 +51,7 @@ fn options() -> std::result::Result<Options, String> {
         write: None,
         rounds: 0,
         only: None,
+        alive: None,
         tools: PathBuf::new(),
         wharf: PathBuf::new(),
     };
@@ -58,6 +63,7 @@ fn options() -> std::result::Result<Options, String> {
             "--quick" => options.quick = true,
             "--write" => options.write = Some("docs/performance.md".into()),
             "--rounds" => options.rounds = value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?,
+            "--alive" => options.alive = Some(value()?.parse().map_err(|_| "--alive wants a number".to_owned())?),
             "--only" => options.only = Some(value()?.split(',').map(str::to_owned).collect()),
             "--tools" => options.tools = value()?.into(),
             "--wharf" => options.wharf = value()?.into(),
@@ -103,6 +109,11 @@ fn bench(options: &Options) -> Result<()> {
         return Err("no candidate works here".into());
     }
     page += &machine::versions(&candidates);
+    if let Some(alive) = options.alive {
+        page += &crowd::measure(&stage, &candidates, alive, options.rounds.min(30))?;
+        println!("{page}");
+        return options.write.as_ref().map_or(Ok(()), |file| table::write_between_markers(file, table::CROWD, &page));
+    }
     for configuration in [Configuration::Engine, Configuration::Default] {
         let mut results = Results::new(&candidates);
         for round in 0..options.rounds + 1 {
@@ -140,7 +151,7 @@ fn bench(options: &Options) -> Result<()> {
     }
     println!("{page}");
     match &options.write {
-        Some(file) => table::write_between_markers(file, &page),
+        Some(file) => table::write_between_markers(file, table::BENCH, &page),
         None => Ok(()),
     }
 }

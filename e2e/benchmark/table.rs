@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-const BEGIN: &str = "<!-- bench: begin -->";
-const END: &str = "<!-- bench: end -->";
+/// Markers of a file, in the form `<!-- NAME: begin -->`.
+pub(crate) const BENCH: &str = "bench";
+pub(crate) const CROWD: &str = "crowd";
 
 /// Every cost that was measured, by candidate and verb.
 pub(crate) struct Results {
@@ -165,10 +166,11 @@ pub(crate) fn crowd(results: &[Results; 2], alive: usize) -> String {
 }
 
 /// Replaces what stands between the markers of `file`.
-pub(crate) fn write_between_markers(file: &Path, page: &str) -> Result<()> {
+pub(crate) fn write_between_markers(file: &Path, name: &str, page: &str) -> Result<()> {
     let text = std::fs::read_to_string(file)?;
-    let begin = text.find(BEGIN).ok_or_else(|| format!("{}: no line {BEGIN}", file.display()))? + BEGIN.len();
-    let end = text.find(END).ok_or_else(|| format!("{}: no line {END}", file.display()))?;
-    let new = format!("{}\n\n{}\n{}", &text[..begin], page.trim_end(), &text[end..]);
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {name}: {edge} -->"));
+    let after = text.find(&begin).ok_or_else(|| format!("{}: no line {begin}", file.display()))? + begin.len();
+    let until = text.find(&end).ok_or_else(|| format!("{}: no line {end}", file.display()))?;
+    let new = format!("{}\n\n{}\n{}", &text[..after], page.trim_end(), &text[until..]);
     Ok(std::fs::write(file, new)?)
 }

@@ -10,6 +10,7 @@ mod create;
 mod device_rules;
 mod devices;
 mod filter;
+mod glance;
 mod handle;
 mod join;
 mod layout;
@@ -28,6 +29,7 @@ mod wanted;
 
 pub use account::Account;
 pub use create::Cgroup;
+pub use glance::Glance;
 pub use handle::{Handle, is_frozen, must_thaw_to_kill};
 pub use join::Joint;
 pub use layout::{Hierarchy, Layout, Version};

@@ -198,6 +198,11 @@ pub trait Backend {
             .into()
     }
 
+    /// What it has used until now, of what can be told at once: `list` asks it of every container.
+    fn used(&self, _record: &Record) -> Used {
+        Used::default()
+    }
+
     /// Every process of the container, by its pid here, in order of the numbers.
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>>;
 
@@ -210,6 +215,15 @@ pub trait Backend {
 
     /// Passes signals on to a payload that this process created and waits for its end.
     fn wait(&self, record: &Record) -> Result<Ended>;
+}
+
+/// What is there of these; a container without a cgroup, and one of another runtime, has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Microseconds of CPU time.
+    pub cpu: Option<u64>,
+    /// Bytes of memory that it has now.
+    pub memory: Option<u64>,
 }
 
 /// One event of a container.

@@ -23,7 +23,7 @@ mod terminal;
 pub mod time;
 mod verdict;
 
-pub use backend::{Backend, Created, Draft, Event, Hold, Job, Log, Supervisor, Unsupported, Warnings};
+pub use backend::{Backend, Created, Draft, Event, Hold, Job, Log, Supervisor, Unsupported, Used, Warnings};
 pub use bundle::{Bundle, parse_process, parse_resources, read_file, read_process};
 pub use checkpoint::{Captured, CgroupsMode, Checkpoint, Images, Obstacle, Restore};
 pub use digest::Digest;

@@ -16,7 +16,7 @@ use std::ffi::{c_char, c_int};
 
 /// Only what a plan needs is ever touched of it.
 #[global_allocator]
-static ARENA: wharf_sys::arena::Arena = wharf_sys::arena::Arena::new();
+static ARENA: wharf_sys::arena::Arena = wharf_sys::arena::Arena;
 
 /// The C entry: Rust's own start-up costs more than some containers' whole set-up, and nothing of it is needed here.
 #[allow(unsafe_code)]

@@ -1,6 +1,7 @@
 //! Which process a recorded one is: a pid alone is reused, and a persistent record survives a reboot.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use wharf_core::{Error, Process, Result};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{Errno, fd, process};
@@ -49,13 +50,22 @@ fn look(dir: Option<BorrowedFd<'_>>, recorded: &Process, must_live: bool) -> Res
         let same = fd::stat(&pidfd).map_err(doing)?.st_ino == recorded.pidfd_inode;
         return Ok(same.then_some(pidfd));
     }
-    let proc = Procfs::open().map_err(|errno| Error::system("open /proc", errno as i32))?;
-    if proc.boot_id().map_err(doing)? != recorded.boot_id {
+    let open = || Procfs::open().map_err(|errno| Error::system("open /proc", errno as i32));
+    // One boot is all that a process sees.
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let boot = match BOOT.get() {
+        Some(boot) => boot,
+        None => {
+            let boot = open()?.boot_id().map_err(doing)?;
+            BOOT.get_or_init(|| boot)
+        }
+    };
+    if *boot != recorded.boot_id {
         return Ok(None);
     }
     let same = match inode(&pidfd).map_err(doing)? {
         inode if inode != 0 && recorded.pidfd_inode != 0 => inode == recorded.pidfd_inode,
-        _ => match proc.start_time(recorded.pid) {
+        _ => match open()?.start_time(recorded.pid) {
             Ok(start) => start == recorded.start_time,
             Err(Errno::ENOENT | Errno::ESRCH) => false,
             Err(errno) => return Err(doing(errno)),

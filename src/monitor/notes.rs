@@ -5,6 +5,7 @@ use wharf_core::{Ended, Error, Result, Sender, Sent, time};
 use wharf_sys::{Errno, dir, process};
 
 const STARTED: &str = "started";
+const EXECUTED: &str = "executed";
 const SIGNAL: &str = "signal.";
 
 /// Before a payload is let go: it may be over before anybody else has the time to say so.
@@ -14,6 +15,18 @@ pub fn note_start(dir: BorrowedFd<'_>) -> Result<()> {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(Error::system("note the start", errno as i32)),
     }
+}
+
+/// Before a process of `exec` is let go. Where it cannot be noted, the process matters more.
+pub fn note_exec(dir: BorrowedFd<'_>) {
+    let own = format!("{EXECUTED}.{}", process::pid());
+    let _ = dir::replace_at(dir, EXECUTED, &own, time::now().as_bytes());
+}
+
+/// When the container was started, and when the last process of `exec` in it, in RFC 3339.
+pub fn activity(dir: BorrowedFd<'_>) -> (Option<String>, Option<String>) {
+    let read = |name: &str| String::from_utf8(dir::read_at(dir, name).ok()?).ok();
+    (read(STARTED), read(EXECUTED))
 }
 
 /// Before a signal is sent. The last of each number counts. False where it could not be noted: the signal matters more.

@@ -24,7 +24,7 @@ pub(crate) use log::Log;
 pub(crate) use plan::Plan;
 pub(crate) use ps::{of_pids, pids, processes};
 pub(crate) use spec::spec;
-pub(crate) use state::{Row, owner, state, table};
+pub(crate) use state::{Activity, Row, owner, state, table};
 pub(crate) use times::tell_times;
 
 use std::io::Write;

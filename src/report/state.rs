@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
-use wharf_core::{Record, Result, Status, user_name};
+use wharf_core::{Record, Result, Status, Used, user_name};
 
 /// The state of runtime-spec (runtime.md), and what runc prints beside it.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,32 @@ pub(crate) struct Row {
     owner: String,
     /// Where it runs; not runc's, whose readers pass over it.
     backend: String,
+    #[serde(flatten)]
+    pub(crate) activity: Option<Activity>,
+}
+
+/// Whether somebody still uses it, as `list --format json` tells it. What is not known is not there.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Activity {
+    /// RFC 3339, as the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<String>,
+    /// When `exec` has last let a process go in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_exec: Option<String>,
+    /// Microseconds, of all its processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_time: Option<u64>,
+    /// Bytes, now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
+}
+
+impl Activity {
+    pub(crate) fn new(used: Used, (started, last_exec): (Option<String>, Option<String>)) -> Self {
+        Activity { started, last_exec, cpu_time: used.cpu, memory: used.memory }
+    }
 }
 
 impl Row {
@@ -38,6 +64,7 @@ impl Row {
             annotations: record.annotations,
             owner,
             backend: record.backend,
+            activity: None,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A verb with an engine's configuration needs less.
-pub const SIZE: usize = 512 * 1024;
+/// A verb with an engine's configuration needs 224 KiB, a `list` of 1,000 containers 3 MiB.
+pub const SIZE: usize = 4 * 1024 * 1024;
 
 #[repr(align(4096))]
 struct Block(UnsafeCell<[u8; SIZE]>);
@@ -18,6 +18,15 @@ struct Block(UnsafeCell<[u8; SIZE]>);
 unsafe impl Sync for Block {}
 
 static BLOCK: Block = Block(UnsafeCell::new([0; SIZE]));
+
+/// Bytes of the block that are in use, all at its beginning.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on all memory comes from the C library, which takes it back: for a process that lives long. What was given out
+/// stays where it is.
+pub fn retire() {
+    USED.store(SIZE, Relaxed);
+}
 
 /// Has the kernel make the first `size` bytes' pages now, in one call instead of a fault for each (madvise(2),
 /// MADV_POPULATE_WRITE). For a verb that is about to need them; where the kernel cannot (before 5.14), the faults do it.
@@ -31,23 +40,9 @@ pub fn populate(size: usize) {
 
 /// For `#[global_allocator]`; there is one block, so there must be one arena.
 #[derive(Debug)]
-pub struct Arena {
-    /// Bytes of the block that are in use, all at its beginning.
-    used: AtomicUsize,
-}
+pub struct Arena;
 
 impl Arena {
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> Self {
-        Arena { used: AtomicUsize::new(0) }
-    }
-
-    /// From now on all memory comes from the C library, which takes it back: for a process that lives long. What was
-    /// given out stays where it is.
-    pub fn retire(&self) {
-        self.used.store(SIZE, Relaxed);
-    }
-
     fn start() -> usize {
         BLOCK.0.get() as usize
     }
@@ -57,12 +52,12 @@ impl Arena {
         (pointer as usize).checked_sub(Self::start()).filter(|offset| *offset < SIZE)
     }
 
-    fn take(&self, layout: Layout) -> Option<*mut u8> {
-        let mut used = self.used.load(Relaxed);
+    fn take(layout: Layout) -> Option<*mut u8> {
+        let mut used = USED.load(Relaxed);
         loop {
             let offset = (Self::start() + used).next_multiple_of(layout.align()) - Self::start();
             let end = offset.checked_add(layout.size()).filter(|end| *end <= SIZE)?;
-            match self.used.compare_exchange_weak(used, end, Relaxed, Relaxed) {
+            match USED.compare_exchange_weak(used, end, Relaxed, Relaxed) {
                 Ok(_) => return Some(BLOCK.0.get().cast::<u8>().wrapping_add(offset)),
                 Err(now) => used = now,
             }
@@ -70,9 +65,9 @@ impl Arena {
     }
 
     /// Moves the end of the newest part; false when there is a newer one or no room.
-    fn resize(&self, offset: usize, old: usize, new: usize) -> bool {
+    fn resize(offset: usize, old: usize, new: usize) -> bool {
         let Some(end) = offset.checked_add(new).filter(|end| *end <= SIZE) else { return false };
-        self.used.compare_exchange(offset + old, end, Relaxed, Relaxed).is_ok()
+        USED.compare_exchange(offset + old, end, Relaxed, Relaxed).is_ok()
     }
 }
 
@@ -80,7 +75,7 @@ impl Arena {
 // used part, by whoever owns them; everything else is the system allocator's.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.take(layout) {
+        match Self::take(layout) {
             Some(pointer) => pointer,
             // SAFETY: the caller's promise about the layout is passed on.
             None => unsafe { System.alloc(layout) },
@@ -90,7 +85,7 @@ unsafe impl GlobalAlloc for Arena {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         match Self::offset(pointer) {
             // Anything but the newest part stays until exit.
-            Some(offset) => drop(self.resize(offset, layout.size(), 0)),
+            Some(offset) => drop(Self::resize(offset, layout.size(), 0)),
             // SAFETY: it is not ours, so it came from the system allocator with this layout.
             None => unsafe { System.dealloc(pointer, layout) },
         }
@@ -101,7 +96,7 @@ unsafe impl GlobalAlloc for Arena {
             // SAFETY: as in `dealloc`.
             return unsafe { System.realloc(pointer, layout, size) };
         };
-        if size <= layout.size() || self.resize(offset, layout.size(), size) {
+        if size <= layout.size() || Self::resize(offset, layout.size(), size) {
             return pointer;
         }
         // SAFETY: the caller promises that `size`, rounded up to the alignment, is no overflow; both parts are at least
@@ -123,7 +118,7 @@ mod tests {
     #[test]
     fn memory_is_aligned_apart_grows_in_place_and_overflows_to_the_system() {
         // The tests of this crate use the system allocator themselves: the block is ours alone.
-        let arena = Arena::new();
+        let arena = Arena;
         let layout = |size, align| Layout::from_size_align(size, align).unwrap();
         // SAFETY: every pointer is used with the layout that it was made with.
         unsafe {
@@ -140,14 +135,14 @@ mod tests {
             assert_eq!((*moved, *moved.add(63)), (2, 2), "its bytes move with it");
             arena.dealloc(moved, layout(2048, 64));
             assert_eq!(arena.alloc(layout(2048, 64)), moved, "the newest part is given back");
-            let used = arena.used.load(Relaxed);
+            let used = USED.load(Relaxed);
             arena.dealloc(c, layout(8, 8));
-            assert_eq!(arena.used.load(Relaxed), used, "an older part is not");
+            assert_eq!(USED.load(Relaxed), used, "an older part is not");
             let big = arena.alloc(layout(SIZE, 1));
             assert!(Arena::offset(big).is_none() && !big.is_null());
             let big = arena.realloc(big, layout(SIZE, 1), SIZE * 2);
             arena.dealloc(big, layout(SIZE * 2, 1));
-            arena.retire();
+            retire();
             let small = arena.alloc(layout(1, 1));
             assert!(Arena::offset(small).is_none() && !small.is_null());
             arena.dealloc(small, layout(1, 1));

@@ -67,16 +67,23 @@ pub fn read_at(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>> {
     // O_NONBLOCK: a fifo put there must not hang us.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = served(openat(dir, name, flags, Mode::empty())?);
-    let mut bytes = vec![0; 4096];
+    let mut first = [0; 4096];
+    let mut bytes = Vec::new();
     let mut filled = 0;
     loop {
-        match read(file, &mut bytes[filled..]) {
+        let room = if bytes.is_empty() { &mut first[..] } else { &mut bytes[filled..] };
+        match read(file, room) {
+            // Most files are short, and what is kept of them is no longer than they are.
+            Ok(n) if bytes.is_empty() && n < first.len() => return Ok(first[..n].to_vec()),
             Ok(n) if filled + n < bytes.len() => {
                 bytes.truncate(filled + n);
                 return Ok(bytes);
             }
             Ok(n) => {
                 filled += n;
+                if bytes.is_empty() {
+                    bytes.extend_from_slice(&first);
+                }
                 bytes.resize(bytes.len() * 4, 0);
             }
             Err(Errno::EINTR) => {}

@@ -12,6 +12,10 @@ pub(super) fn events(root: &Path, id: &ContainerId, interval: Option<Duration>) 
     let found = Found::look(root, id)?;
     phases::enter("status");
     allowed(id, found.status()?, Verb::Events)?;
+    if interval.is_some() {
+        // It lives as long as the container.
+        wharf_sys::arena::retire();
+    }
     let mut tell = |event| report::print(&report::event(id, event)?);
     phases::enter("events");
     found.backend.events(&found.record, found.entry.dir(), interval, &mut tell)

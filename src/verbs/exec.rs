@@ -2,7 +2,7 @@
 //!
 //! Takes no lock: a container may be stopped and deleted meanwhile, and the process that joins it ends with it.
 
-use super::{Found, pid_file};
+use super::{Found, pid_file, witness};
 use crate::cli::LogOptions;
 use crate::report::Log;
 use std::path::Path;
@@ -30,6 +30,7 @@ pub(super) fn exec(root: &Path, id: &ContainerId, asked: &Exec, options: &LogOpt
         pid_file::write(path, joined.pid())?;
     }
     phases::enter("release");
+    witness::note_exec(&found);
     joined.release().inspect_err(|_| pid_file.into_iter().for_each(pid_file::remove))?;
     phases::enter(if asked.detach { "end" } else { "payload" });
     let code = if asked.detach { Ok(0) } else { joined.wait() };

@@ -119,12 +119,7 @@ impl Found {
 
     /// The same with the process id that engines are to see.
     fn state(&self) -> Result<(Status, i32)> {
-        // A record without a process, locked by another: that one is making it. Unlocked, its maker is gone. A delegated
-        // one never has a process, and its backend knows when it is being made.
-        if self.record.init.is_none() && self.record.state.is_none() && self.entry.busy()? {
-            return Ok((Status::Creating, 0));
-        }
-        self.backend.state(&self.record, self.entry.dir())
+        state_of(&self.record, &self.entry, self.backend.as_ref())
     }
 
     /// After a start, under the lock: others may signal and delete the container while it gets ready.
@@ -145,6 +140,15 @@ impl Found {
     fn status_under_lock(&self) -> Result<Status> {
         self.backend.status(&self.record, self.entry.dir())
     }
+}
+
+fn state_of(record: &Record, entry: &Entry, backend: &dyn Backend) -> Result<(Status, i32)> {
+    // A record without a process, locked by another: that one is making it. Unlocked, its maker is gone. A delegated
+    // one never has a process, and its backend knows when it is being made.
+    if record.init.is_none() && record.state.is_none() && entry.busy()? {
+        return Ok((Status::Creating, 0));
+    }
+    backend.state(record, entry.dir())
 }
 
 /// The state directory, whether there is a record in it or not.

@@ -11,9 +11,12 @@ pub(super) fn state(root: &Path, id: &ContainerId) -> Result<()> {
     phases::enter("status");
     let (status, pid) = found.state()?;
     let owner = report::owner(found.record.owner);
-    let record = witness::told(&found, Some(status));
+    let Found { store, entry, record, .. } = found;
+    let record = witness::told(record, &entry, Some(status));
     phases::enter("answer");
     report::print(&report::state(&Row::new(record, Some(status), pid, owner))?)?;
-    found.leave_open();
+    // The process's own end closes what is open.
+    store.leave_open();
+    std::mem::forget(entry);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::Found;
 use super::create::Then;
 use crate::cli::Request;
+use crate::store::Entry;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use wharf_core::{
@@ -88,6 +89,17 @@ pub(super) fn note_start(found: &Found) -> Result<()> {
     if found.record.witness.is_some() { wharf_monitor::note_start(found.entry.dir()) } else { Ok(()) }
 }
 
+pub(super) fn note_exec(found: &Found) {
+    if found.record.witness.is_some() {
+        wharf_monitor::note_exec(found.entry.dir());
+    }
+}
+
+/// When it was started and when something was last executed in it, where that is noted.
+pub(super) fn activity(record: &Record, entry: &Entry) -> (Option<String>, Option<String>) {
+    if record.witness.is_some() { wharf_monitor::activity(entry.dir()) } else { (None, None) }
+}
+
 /// Sends a signal, and lets the witness know from whom it was.
 pub(super) fn noting_kill(found: &Found, signal: i32, send: impl FnOnce() -> Result<()>) -> Result<()> {
     if found.record.witness.is_none() || signal == 0 {
@@ -125,10 +137,9 @@ pub(super) fn finish(found: &Found, watch: Option<Watch>, ended: Ended) -> Resul
 }
 
 /// The record with what its witness has seen among its annotations.
-pub(super) fn told(found: &Found, status: Option<Status>) -> Record {
-    let mut record = found.record.clone();
+pub(super) fn told(mut record: Record, entry: &Entry, status: Option<Status>) -> Record {
     if record.witness.is_some() && status == Some(Status::Stopped) {
-        match wharf_monitor::exit(found.entry.dir()) {
+        match wharf_monitor::exit(entry.dir()) {
             Ok(exit) => record.annotations.extend(exit.iter().flat_map(Exit::annotations)),
             Err(error) => drop(record.annotations.insert(UNREADABLE.to_owned(), error.to_string())),
         }
