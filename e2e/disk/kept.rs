@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Feature {
         .trial("list and show tell what a checkpoint holds, and what of it is gone or damaged", listed)
         .trial("remove takes the snapshots along, and none that something depends on", removed)
         .trial("prune removes by number and by age, what the configuration says, and only with --apply", pruned)
+        .trial("an archive is imported as what was exported, whole or continued; a damaged one leaves nothing", moved)
         .trial("gc tells of half-made images and of snapshots whose checkpoint is gone, and removes them", swept)
 }
 
@@ -215,5 +216,72 @@ fn swept(host: &Host) -> Outcome {
     ensure!(home.path.join("web/young").exists() && !home.path.join("web/half").exists(), "the wrong one");
     let left = pool.zfs(&["list", "-H", "-t", "snapshot", "-o", "name", "-r", &pool.name])?;
     ensure_eq!(left, format!("{dataset}@wharf-web-whole"));
+    Ok(())
+}
+
+fn moved(host: &Host) -> Outcome {
+    let pool = Pool::new(host, 128)?;
+    let home = Home::new(host, json!({"zfs_dataset": format!("{}/there", pool.name)}))?;
+    let (dataset, at) = pool.dataset("a")?;
+    fs::write(at.join("file"), "one")?;
+    let first = home.make("web", "first", OLD, Some(&dataset))?;
+    fs::write(at.join("file"), "two")?;
+    let second = home.make("web", "second", OLD, Some(&dataset))?;
+    let (Some(first), Some(second)) = (first, second) else { return Err(Stop::failed("no snapshot")) };
+    let (whole, part) = (host.dir().join("whole"), host.dir().join("part"));
+    let text = |path: &Path| path.display().to_string();
+    let good = |words: &[&str]| -> Outcome {
+        let done = home.call(host, words)?;
+        ensure!(done.code() == Some(0), "{done}");
+        Ok(())
+    };
+    good(&["checkpoints", "export", "web", "first", "--output", &text(&whole)])?;
+    good(&["checkpoints", "export", "web", "second", "--from", "first", "--output", &text(&part)])?;
+    let again = home.call(host, &["checkpoints", "export", "web", "first", "--output", &text(&whole)])?;
+    ensure!(again.code() == Some(1) && again.stderr.contains("File exists"), "an archive is written over: {again}");
+    let members = std::process::Command::new("tar").arg("tf").arg(&whole).output()?;
+    let members = String::from_utf8_lossy(&members.stdout).into_owned();
+    ensure_eq!(members, "archive.json\nmanifest.json\nconfig.json\ndisk/0/000001\n");
+    let refused = home.call(host, &["checkpoints", "import", "--input", &text(&whole)])?;
+    ensure!(refused.code() == Some(1) && refused.stderr.contains("web/first exists"), "{refused}");
+    // To another host: nothing of it is here any more.
+    good(&["checkpoints", "remove", "web", "first"])?;
+    good(&["checkpoints", "remove", "web", "second"])?;
+    let orphan = home.call(host, &["checkpoints", "import", "--input", &text(&part)])?;
+    ensure!(orphan.stderr.contains("it continues checkpoint first of web, which is not here"), "{orphan}");
+    let bytes = fs::read(&whole)?;
+    for (name, damaged) in [
+        ("short", bytes[..bytes.len() - 2000].to_vec()),
+        ("changed", {
+            let mut bytes = bytes.clone();
+            let middle = bytes.len() - 3000;
+            bytes[middle] ^= 0xff;
+            bytes
+        }),
+    ] {
+        let file = host.dir().join(name);
+        fs::write(&file, damaged)?;
+        let done = home.call(host, &["checkpoints", "import", "--input", &text(&file)])?;
+        ensure!(done.code() == Some(1), "{name}: {done}");
+        ensure!(!home.path.join("web").exists(), "{name}: a directory is left");
+        let left = pool.zfs(&["list", "-H", "-o", "name", "-r", &pool.name])?;
+        ensure!(!left.contains(".checkpoint-"), "{name}: {left}");
+    }
+    good(&["checkpoints", "import", "--input", &text(&whole)])?;
+    good(&["checkpoints", "import", "--input", &text(&part)])?;
+    let shown = home.json(host, &["checkpoints", "show", "web", "second"])?;
+    let snapshot = &shown["snapshots"][0];
+    ensure_eq!((&snapshot["exists"], &snapshot["guid"]), (&json!(true), &json!(second.guid)));
+    let target = format!("{}/there/.checkpoint-{:016x}", pool.name, first.guid);
+    ensure!(snapshot["name"].as_str().is_some_and(|name| name.starts_with(&target)), "{shown}");
+    let place = host.new_dir("place")?;
+    wharf_sys::mount::attach(well(find(&target)?.mount())?, fs::File::open(&place)?)?;
+    let content = fs::read_to_string(place.join("file"));
+    super::umount(&place);
+    ensure_eq!(content?, "two");
+    good(&["checkpoints", "remove", "web", "second"])?;
+    good(&["checkpoints", "remove", "web", "first"])?;
+    let left = pool.zfs(&["list", "-H", "-o", "name", "-r", &pool.name])?;
+    ensure!(!left.contains(".checkpoint-"), "{left}");
     Ok(())
 }

@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Feature {
             busy,
         )
         .trial("what cannot be is refused by name, and nothing is left", refused)
+        .trial("without zfs, and for a user without permission, it is said what to do", unable)
         .trial("the time of create and delete with a clone", time)
 }
 
@@ -175,6 +176,37 @@ fn refused(host: &Host) -> Outcome {
     let broken = place.cloning(host, &["sleep"])?.set("/process/cwd", json!("relative"));
     expect(&broken, "cwd")?;
     ensure_eq!(place.pool.zfs(&["list", "-H", "-t", "snapshot", "-o", "name", "-r", &place.pool.name])?, "");
+    Ok(())
+}
+
+fn unable(host: &Host) -> Outcome {
+    let place = place(host, false)?;
+    let bundle = place.cloning(host, &["sleep"])?;
+    // Where packages put it, for this call alone.
+    let (script, empty) = (host.dir().join("wharf"), host.new_dir("empty")?);
+    let text = format!(
+        "#!/bin/sh\nexec unshare -m sh -c 'mount --bind {} /usr/sbin && exec {} \"$@\"' sh \"$@\"\n",
+        empty.display(),
+        host.runtime.program().display()
+    );
+    fs::write(&script, text)?;
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    bundle.save()?;
+    let words = ["create", "--bundle", bundle.dir_text(), bundle.id()];
+    let mut call = Command::new(script);
+    let done = call.arg("--root").arg(host.root()).arg("--config").arg(&place.configuration).args(words).output()?;
+    let told = String::from_utf8_lossy(&done.stderr);
+    ensure!(told.contains("the program zfs is not installed") && told.contains("zfsutils-linux"), "{told}");
+    let user = host.for_user(4000, "")?;
+    fs::set_permissions(bundle.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let done = place.create(&user.runtime, &bundle)?;
+    let expected = format!("zfs allow -u 4000 snapshot,userprop,destroy,mount,hold,release {}", place.dataset);
+    ensure!(done.code() == Some(1) && done.stderr.contains(&expected), "expected {expected:?}: {done}");
+    let configuration = place.configuration.display().to_string();
+    let doctor = host.runtime.call(&["--config", &configuration, "doctor"])?;
+    let line = doctor.stdout.lines().find(|line| line.contains("storage.zfs_dataset"));
+    ensure!(line.is_some_and(|line| line.contains(&place.pool.name)), "{doctor}");
+    ensure!(doctor.stdout.contains("ZFS in the kernel: "), "{doctor}");
     Ok(())
 }
 

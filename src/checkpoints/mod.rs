@@ -9,9 +9,11 @@
 //! ```
 
 mod kept;
+mod tar;
 mod verify;
 
 pub(crate) use kept::{Kept, all, remove};
+pub(crate) use tar::{Reader, Writer};
 pub(crate) use verify::{here, is_pages, sums, verify};
 
 use std::collections::BTreeSet;

@@ -45,6 +45,17 @@ pub(super) fn checkpoints(words: &ArgMatches) -> Result<Checkpoints> {
     if apply && action != "prune" {
         return Err(usage("--apply is for prune alone"));
     }
+    let from = words.get_one::<String>("from").cloned();
+    let (output, input) = (path(words, "output"), path(words, "input"));
+    if (from.is_some() || output.is_some()) && action != "export" {
+        return Err(usage("--from and --output are for export alone"));
+    }
+    if input.is_some() && action != "import" {
+        return Err(usage("--input is for import alone"));
+    }
+    if action == "import" && words.contains_id("container-id") {
+        return Err(usage("import takes the names from the archive"));
+    }
     if name.is_some() && matches!(action, "list" | "prune") {
         return Err(usage(&format!("{action} takes no name of a checkpoint")));
     }
@@ -56,8 +67,10 @@ pub(super) fn checkpoints(words: &ArgMatches) -> Result<Checkpoints> {
         "list" => Ok(Checkpoints::List { id: of()?, format }),
         "prune" => Ok(Checkpoints::Prune { id: of()?, apply, format }),
         "show" => one().map(|(id, name)| Checkpoints::Show { id, name }),
+        "export" => one().map(|(id, name)| Checkpoints::Export { id, name, from, output }),
+        "import" => Ok(Checkpoints::Import { input }),
         "remove" => one().map(|(id, name)| Checkpoints::Remove { id, name }),
-        other => Err(usage(&format!("unknown action {other:?}")).hint("list, show, remove or prune")),
+        other => Err(usage(&format!("unknown action {other:?}")).hint("list, show, remove, export, import or prune")),
     }
 }
 

@@ -85,6 +85,17 @@ pub(crate) enum Checkpoints {
         apply: bool,
         format: ListFormat,
     },
+    /// `from`: only what has changed on disk since that one. None of `output` is stdout.
+    Export {
+        id: ContainerId,
+        name: String,
+        from: Option<String>,
+        output: Option<PathBuf>,
+    },
+    /// None is stdin.
+    Import {
+        input: Option<PathBuf>,
+    },
 }
 
 /// `route explain`: at least one of id and bundle is given.

@@ -320,15 +320,26 @@ pub(super) const VERBS: &[Words] = &[
     },
     Words {
         name: "checkpoints",
-        about: "List, show, remove or thin out the checkpoints that are kept by name",
+        about: "List, show, remove, export, import or thin out the checkpoints that are kept by name",
         opts: &[&[
             switch("apply", None, "For prune: remove what it tells"),
+            value("from", None, "WORD", "For export: only what has changed on disk since this checkpoint"),
+            value("output", Some('o'), "FILE", "For export: a new file, instead of stdout"),
+            value("input", Some('i'), "FILE", "For import: instead of stdin"),
             choice("format", Some('f'), "FORMAT", &["table", "json"], "Form of the list [default: table]"),
         ]],
         operands: &[
-            Operand { name: "action", required: true, help: "list, show, remove or prune" },
-            Operand { name: "container-id", required: false, help: "Name of the container; list and prune do without" },
-            Operand { name: "checkpoint", required: false, help: "Name of the checkpoint, for show and remove" },
+            Operand { name: "action", required: true, help: "list, show, remove, export, import or prune" },
+            Operand {
+                name: "container-id",
+                required: false,
+                help: "Name of the container; list, prune and import do without",
+            },
+            Operand {
+                name: "checkpoint",
+                required: false,
+                help: "Name of the checkpoint, for show, remove and export",
+            },
         ],
         rest: None,
     },

@@ -108,7 +108,7 @@ pub fn create(name: &str, marks: &Marks) -> Result<Dataset> {
 }
 
 /// Not by `-p` on a dataset itself: that would take one that is there for a new one, and mount what it makes.
-fn parents(doing: &str, name: &str) -> Result<()> {
+pub(crate) fn parents(doing: &str, name: &str) -> Result<()> {
     let Some((above, _)) = name.rsplit_once('/') else { return Ok(()) };
     match zfs(doing, &["get", "-H", "-o", "value", "type", above]) {
         Err(fault) if *fault.cause() == Cause::NoSuchDataset => {

@@ -2,7 +2,7 @@
 
 use crate::cause::{Cause, Fault, Result};
 use crate::command::{zfs, zfs_with};
-use crate::dataset::{Dataset, find, guid, parent};
+use crate::dataset::{Dataset, find, guid, parent, parents};
 use crate::mark::Marks;
 use crate::rights;
 use crate::snapshot::Snapshot;
@@ -36,6 +36,8 @@ pub fn receive(dataset: &str, name: &str, expected: u64, marks: &Marks, from: Ow
     let continued = guid(&doing, dataset).is_ok();
     let mut words = vec!["receive", "-u"];
     if !continued {
+        let lacks = |fault| rights::told(fault, "receive,create,mount,canmount,mountpoint", parent(dataset));
+        parents(&doing, dataset).map_err(lacks)?;
         words.extend(["-o", "canmount=noauto", "-o", "mountpoint=legacy"]);
     }
     words.push(&full);

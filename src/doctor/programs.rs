@@ -21,7 +21,41 @@ pub(super) fn lines(patient: &Patient<'_>) -> Vec<Line> {
     let routing = patient.configuration.and_then(|file| file.routing().ok()).unwrap_or_default();
     let mut lines: Vec<Line> = routing.names().iter().filter_map(|name| runtime(&routing, name)).collect();
     lines.push(tool("criu", "criu", &["--version"], "checkpoints of memory (checkpoint, restore)"));
-    lines.push(tool("zfs", "zfsutils-linux", &["version"], "checkpoints of disks, which this build does not make yet"));
+    let zfs = tool("zfs", "zfsutils-linux", &["version"], "snapshots and clones of disks");
+    let usable = zfs.state == super::State::Good;
+    lines.push(zfs);
+    if usable {
+        lines.extend(zfs_lines(patient));
+    }
+    lines
+}
+
+/// The other half of ZFS, what the caller may do with it, and the dataset that the configuration names.
+fn zfs_lines(patient: &Patient<'_>) -> Vec<Line> {
+    let what = "ZFS in the kernel";
+    let Some(version) = super::read("/sys/module/zfs/version").filter(|_| Path::new("/dev/zfs").exists()) else {
+        return vec![Line::absent(AREA, what, "its module is not loaded, or /dev/zfs is not there", "modprobe zfs")];
+    };
+    let mut lines = vec![Line::good(AREA, format!("{what}: {version}"))];
+    if patient.uid != 0 {
+        let fix = format!("as root: zfs allow -u {} snapshot,userprop,destroy,mount,hold,release DATASET", patient.uid);
+        let cause = "only root mounts ZFS on Linux; snapshots need a permission of their dataset";
+        lines.push(Line::absent(AREA, "ZFS for an ordinary user", cause, fix));
+    }
+    let Some(name) = patient.configuration.and_then(|configuration| configuration.zfs_dataset()) else { return lines };
+    let (what, pool) = (format!("storage.zfs_dataset: {name}"), name.split('/').next().unwrap_or_default());
+    lines.push(
+        match wharf_disk::find(name).or_else(|fault| match fault.cause() {
+            // The pool is enough: it is made with the first container.
+            wharf_disk::Cause::NoSuchDataset => wharf_disk::find(pool),
+            _ => Err(fault),
+        }) {
+            Ok(_) => Line::good(AREA, what),
+            Err(fault) => {
+                Line::limited(AREA, what, fault.to_string(), format!("make the pool {pool}, or name another"))
+            }
+        },
+    );
     lines
 }
 

@@ -1,5 +1,6 @@
 //! `checkpoints`: those that are kept by name, listed, shown, removed, and thinned out by what the configuration says.
 
+use super::archive;
 use super::checkpoint::home;
 use crate::checkpoints::{self, Kept};
 use crate::cli::{Checkpoints, ListFormat, Request};
@@ -25,12 +26,17 @@ pub(super) fn checkpoints(request: &Request, asked: &Checkpoints) -> Result<()> 
             }
             report::print(&report::json(&shown)?)
         }
+        Checkpoints::Export { id, name, from, output } => {
+            let from = from.as_ref().map(|from| find(request, id, from)).transpose()?;
+            archive::export(&find(request, id, name)?, from.as_ref(), output.as_deref())
+        }
+        Checkpoints::Import { input } => archive::import(request, input.as_deref()),
         Checkpoints::Remove { id, name } => remove(&find(request, id, name)?),
         Checkpoints::Prune { id, apply, format } => prune(request, id.as_ref(), *apply, *format),
     }
 }
 
-fn find(request: &Request, id: &ContainerId, name: &str) -> Result<Kept> {
+pub(super) fn find(request: &Request, id: &ContainerId, name: &str) -> Result<Kept> {
     let path = checkpoints::named(&home(request)?, id, name)?;
     let all = checkpoints::all(&home(request)?, Some(id))?;
     all.into_iter().find(|kept| kept.name == name).ok_or_else(|| {
@@ -72,11 +78,11 @@ fn row(kept: &Kept) -> CheckpointRow {
     }
 }
 
-fn entries(manifest: &Manifest) -> &[DatasetEntry] {
+pub(super) fn entries(manifest: &Manifest) -> &[DatasetEntry] {
     manifest.disk.as_ref().map(|disk| disk.datasets.as_slice()).unwrap_or_default()
 }
 
-fn snapshot(entry: &DatasetEntry) -> Snapshot {
+pub(super) fn snapshot(entry: &DatasetEntry) -> Snapshot {
     Snapshot {
         dataset: Dataset { name: entry.name.clone(), guid: entry.guid },
         name: entry.snapshot.clone(),
@@ -120,9 +126,26 @@ pub(super) fn remove(kept: &Kept) -> Result<()> {
                 Err(fault) if *fault.cause() == Cause::Another => {}
                 other => other?,
             }
+            drop_imported(&snapshot(entry).dataset);
         }
     }
     checkpoints::remove(&kept.path)
+}
+
+/// How the names of datasets begin that `import` has made: no container's id begins so.
+pub(super) const IMPORTED: &str = ".checkpoint-";
+
+/// It was made for checkpoints alone, and goes with the last of them; it is left while there is another.
+fn drop_imported(dataset: &Dataset) {
+    if dataset.name.rsplit('/').next().is_some_and(|last| last.starts_with(IMPORTED)) {
+        let _ = wharf_disk::destroy(dataset);
+    }
+}
+
+/// Takes an import back.
+pub(super) fn drop_kept(snapshot: &Snapshot) {
+    let _ = wharf_disk::drop_snapshot(snapshot);
+    drop_imported(&snapshot.dataset);
 }
 
 /// The clone, with the container that runs on it where its marks tell.

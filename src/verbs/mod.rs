@@ -1,5 +1,6 @@
 //! One page per verb: request, route, backend, record, report.
 
+mod archive;
 mod checkpoint;
 mod checkpoints;
 mod clones;

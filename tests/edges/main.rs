@@ -110,7 +110,16 @@ const ROOMS: &[Room] = &[
     module("src/survey", &["wharf-core", "serde_json"]),
     module(
         "src/doctor",
-        &["crate::config", "crate::route", "wharf-core", "wharf-sys", "wharf-cgroup", "wharf-native", "serde"],
+        &[
+            "crate::config",
+            "crate::route",
+            "wharf-core",
+            "wharf-sys",
+            "wharf-cgroup",
+            "wharf-disk",
+            "wharf-native",
+            "serde",
+        ],
     ),
     module(
         "src/report",
