@@ -242,6 +242,74 @@ pub(crate) fn trials() -> Feature {
             goes_on(&bundle)?;
             criu.host.runtime.must(&["delete", "--force", bundle.id()]).map(drop)
         })
+        .trial(
+            "a kill of wharf at any moment of a checkpoint leaves it running within a second, or ended and whole",
+            |host| {
+                let criu = Criu::new(host)?;
+                let rounds = if std::env::var_os("WHARF_E2E_FULL").is_some() { 40 } else { 6 };
+                let bundle = host.bundle()?.payload(&["count", "/tmp/count"]);
+                let container = criu.start(&bundle)?;
+                goes_on(&bundle)?;
+                let (mut running, mut ended) = (0, 0);
+                for round in 0..rounds {
+                    let images = host.new_dir("images")?;
+                    let words = criu.words(&["checkpoint", "--image-path", text(&images), bundle.id()]);
+                    let mut wharf = criu.plain(&words).spawn()?;
+                    // A checkpoint takes about 400 ms here.
+                    std::thread::sleep(Duration::from_millis(20 + 400 * round / rounds));
+                    wharf.kill()?;
+                    wharf.wait()?;
+                    std::thread::sleep(Duration::from_secs(1));
+                    let state = host.runtime.call(&["state", bundle.id()])?;
+                    if state.stdout.contains("running") {
+                        // Nothing of it stands still.
+                        let first = counted(&bundle)?;
+                        std::thread::sleep(Duration::from_millis(100));
+                        ensure!(counted(&bundle)? > first, "round {round}: it runs and counts no further than {first}");
+                        running += 1;
+                        continue;
+                    }
+                    ensure!(
+                        images.join("manifest.json").exists(),
+                        "round {round}: it has ended without a manifest: {state}"
+                    );
+                    host.runtime.call(&["delete", "--force", bundle.id()])?;
+                    criu.restore(&bundle, &images, &[])?;
+                    goes_on(&bundle)?;
+                    ended += 1;
+                }
+                println!("killed {rounds} times: {running} ran on, {ended} had ended and were restored");
+                container.delete_force()
+            },
+        )
+        .trial("a kill of wharf at any moment of a restore leaves a container that runs, or none that does", |host| {
+            let criu = Criu::new(host)?;
+            let rounds = if std::env::var_os("WHARF_E2E_FULL").is_some() { 40 } else { 6 };
+            let bundle = host.bundle()?.payload(&["count", "/tmp/count"]);
+            let container = criu.start(&bundle)?;
+            goes_on(&bundle)?;
+            let images = host.new_dir("images")?;
+            criu.checkpoint(&container, &images, &[])?;
+            for round in 0..rounds {
+                let words =
+                    ["restore", "-d", "--bundle", bundle.dir_text(), "--image-path", text(&images), bundle.id()];
+                let mut wharf = criu.plain(&criu.words(&words)).spawn()?;
+                std::thread::sleep(Duration::from_millis(20 + 400 * round / rounds));
+                wharf.kill()?;
+                wharf.wait()?;
+                std::thread::sleep(Duration::from_secs(1));
+                let state = host.runtime.call(&["state", bundle.id()])?;
+                let first = counted(&bundle)?;
+                std::thread::sleep(Duration::from_millis(100));
+                let counts = counted(&bundle)? > first;
+                ensure_eq!(counts, state.stdout.contains("running"), "round {round}: {state}");
+                host.runtime.must(&["delete", "--force", bundle.id()])?;
+                let first = counted(&bundle)?;
+                std::thread::sleep(Duration::from_millis(50));
+                ensure_eq!(counted(&bundle)?, first, "round {round}: what delete has left");
+            }
+            Ok(())
+        })
         .trial("what is not running is not checkpointed", |host| {
             let criu = Criu::new(host)?;
             let container = host.create(&host.bundle()?.payload(&["nothing"]))?;
@@ -253,13 +321,13 @@ pub(crate) fn trials() -> Feature {
 }
 
 /// wharf with a criu that works on this kernel.
-struct Criu<'h> {
+pub(crate) struct Criu<'h> {
     host: &'h Host,
     path: String,
 }
 
 impl<'h> Criu<'h> {
-    fn new(host: &'h Host) -> Result<Self, Stop> {
+    pub(crate) fn new(host: &'h Host) -> Result<Self, Stop> {
         host.only_wharf("the words are compared by the trials of engines")?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("criu");
         let found = Command::new(script).arg("--have").output()?;
@@ -269,7 +337,7 @@ impl<'h> Criu<'h> {
         }
     }
 
-    fn words(&self, words: &[&str]) -> Vec<String> {
+    pub(crate) fn words(&self, words: &[&str]) -> Vec<String> {
         ["--criu", &self.path].iter().chain(words).map(|word| (*word).to_owned()).collect()
     }
 
@@ -286,8 +354,16 @@ impl<'h> Criu<'h> {
         command
     }
 
+    /// The same without a shell in between.
+    fn plain(&self, words: &[String]) -> Command {
+        let null = std::process::Stdio::null;
+        let mut command = self.host.runtime.command();
+        command.args(words).stdin(null()).stdout(null()).stderr(null());
+        command
+    }
+
     /// With nothing but /dev/null as standard descriptors, which are the payload's too: criu takes no file of the host's.
-    fn quietly(&self, words: &[&str]) -> Outcome {
+    pub(crate) fn quietly(&self, words: &[&str]) -> Outcome {
         let log = self.host.dir().join(self.host.unique("log"));
         let words: Vec<String> = ["--log", text(&log)].iter().chain(words).map(|word| (*word).to_owned()).collect();
         let command = self.command(&words);
@@ -299,7 +375,7 @@ impl<'h> Criu<'h> {
     }
 
     /// A container that runs.
-    fn start(&self, bundle: &Bundle) -> Result<Container<'h>, Stop> {
+    pub(crate) fn start(&self, bundle: &Bundle) -> Result<Container<'h>, Stop> {
         let container = Container::create_by(self.host, bundle, |words| {
             self.command(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
         })?;
@@ -356,4 +432,99 @@ fn goes_on(bundle: &Bundle) -> Result<u64, Stop> {
 fn tmpfs_count(container: &Container<'_>) -> Result<u64, Stop> {
     let path = PathBuf::from(format!("/proc/{}/root/scratch/count", container.pid()?));
     Ok(std::fs::read_to_string(path)?.trim().parse().unwrap_or(0))
+}
+
+/// What cannot be checkpointed, or only with a flag: the words that `--check` has for it, and the flag.
+struct Unsupported {
+    what: &'static str,
+    script: &'static str,
+    says: &'static str,
+    flag: Option<&'static str>,
+}
+
+/// Run by Python in a container with the host's root file system: nothing else opens such things in a line.
+const UNSUPPORTED: [Unsupported; 6] = [
+    Unsupported {
+        what: "a locked file",
+        script: "f=open('/scratch/f','w'); fcntl.flock(f, fcntl.LOCK_EX)",
+        says: "holds the lock of a file",
+        flag: Some("--file-locks"),
+    },
+    Unsupported {
+        what: "an established TCP connection",
+        script: "s=socket.socket(); s.bind(('127.0.0.1',0)); s.listen(); \
+                 c=socket.create_connection(s.getsockname()); a=s.accept()",
+        says: "a TCP connection is established",
+        flag: Some("--tcp-established"),
+    },
+    Unsupported {
+        what: "an io_uring",
+        script: "l=ctypes.CDLL(None); b=ctypes.create_string_buffer(120); n=l.syscall(425,4,b); assert n>=0",
+        says: "[io_uring] open, which criu does not know",
+        flag: None,
+    },
+    Unsupported {
+        what: "a nested pid namespace",
+        script: "l=ctypes.CDLL(None); assert l.unshare(0x20000000)==0; os.fork() or time.sleep(1000)",
+        says: "has a pid namespace of its own",
+        flag: None,
+    },
+    Unsupported { what: "nothing special", script: "pass", says: "", flag: None },
+    Unsupported {
+        what: "pipes, timers and an epoll",
+        script: "e=select.epoll(); p=os.pipe(); s=socket.socketpair(); e.register(p[0])",
+        says: "",
+        flag: None,
+    },
+];
+
+pub(crate) fn check_trials() -> Feature {
+    UNSUPPORTED.iter().fold(Feature::new("checkpoint_check"), |feature, case| {
+        feature.trial(&format!("{}: --check says what becomes of it", case.what), |host| verdict(host, case))
+    })
+}
+
+/// `--check` agrees with what then happens, with the flag and without.
+fn verdict(host: &Host, case: &Unsupported) -> Outcome {
+    let criu = Criu::new(host)?;
+    if !Path::new("/usr/bin/python3").exists() {
+        return Err(Stop::skipped("python3 is not installed"));
+    }
+    let script = format!(
+        "import ctypes, fcntl, os, select, socket, time\n{}\nopen('/scratch/ready','w').close()\ntime.sleep(1000)",
+        case.script
+    );
+    let mut bundle = host.bundle()?.args(&["/usr/bin/python3", "-c", &script]);
+    for dir in ["usr", "lib", "lib64"].iter().filter(|dir| Path::new("/").join(dir).exists()) {
+        let dir = format!("/{dir}");
+        bundle = bundle.mount(&dir, "bind", &dir, &["bind", "ro"]);
+    }
+    let bundle = bundle
+        .mount("/scratch", "tmpfs", "tmpfs", &[])
+        .capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN", "CAP_KILL"]);
+    let container = criu.start(&bundle)?;
+    let ready = PathBuf::from(format!("/proc/{}/root/scratch/ready", container.pid()?));
+    let begun = Instant::now();
+    while !ready.exists() {
+        ensure!(begun.elapsed() < limit(10), "{} is not ready; it is {}", case.what, container.status()?);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let images = host.new_dir("images")?;
+    let words = ["--image-path", text(&images)];
+    let said = criu.call("checkpoint", &[&words[..], &["--check", container.id()]].concat())?;
+    ensure!(said.stdout.contains(case.says), "{said}");
+    ensure_eq!(said.code(), Some(if case.says.is_empty() { 0 } else { 1 }), "--check of {}: {said}", case.what);
+    ensure_eq!(std::fs::read_dir(&images)?.count(), 0, "what --check leaves");
+    let outcome = criu.call("checkpoint", &[&words[..], &["--leave-running", container.id()]].concat())?;
+    ensure_eq!(outcome.code(), said.code(), "the outcome of {}: {outcome}", case.what);
+    ensure_eq!(container.status()?, "running");
+    if let Some(flag) = case.flag {
+        let said = criu.call("checkpoint", &[&words[..], &["--check", flag, container.id()]].concat())?;
+        let outcome = criu.call("checkpoint", &[&words[..], &["--leave-running", flag, container.id()]].concat())?;
+        ensure_eq!(outcome.code(), said.code(), "with {flag}: {said}; {outcome}");
+        // Before criu 4.2 no socket of the Internet can be kept on Linux 6.16 and later.
+        let old = said.stdout.contains("is too old for sockets of this kernel");
+        ensure!(said.code() == Some(0) || old, "with {flag}: {said}; {outcome}");
+    }
+    container.delete_force()
 }

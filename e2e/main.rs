@@ -9,6 +9,7 @@ mod broken_bundles;
 mod capabilities;
 mod cgroups_path;
 mod checkpoint;
+mod checkpoint_disk;
 mod configuration;
 mod crash;
 mod crowd;
@@ -130,6 +131,8 @@ fn main() -> std::process::ExitCode {
         sysctl::trials(),
         cgroups_path::trials(),
         checkpoint::trials(),
+        checkpoint::check_trials(),
+        checkpoint_disk::trials(),
         resources_memory::trials(),
         resources_cpu::trials(),
         resources_pids::trials(),

@@ -31,8 +31,8 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 use wharf_core::{
-    Backend, Bundle, Captured, Checkpoint, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Record,
-    Restore, Result, Status, Used, Warnings,
+    Backend, Bundle, Captured, Checkpoint, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Obstacle,
+    Record, Restore, Result, Status, Used, Warnings,
 };
 
 /// Name of the backend in records and on the command line.
@@ -136,6 +136,16 @@ impl Backend for Native {
         frozen: &mut dyn FnMut(&Captured) -> Result<()>,
     ) -> Result<()> {
         checkpoint::checkpoint(record, dir, bundle, asked, frozen)
+    }
+
+    fn obstacles(
+        &self,
+        record: &Record,
+        dir: BorrowedFd<'_>,
+        bundle: &Bundle,
+        asked: &Checkpoint,
+    ) -> Result<Vec<Obstacle>> {
+        checkpoint::obstacles(record, dir, bundle, asked)
     }
 
     fn restore<'a>(&'a self, job: Job<'a>, asked: &'a Restore) -> Result<Box<dyn Draft + 'a>> {

@@ -58,6 +58,7 @@ impl Home {
             snapshot: snapshot.name.clone(),
             snapshot_guid: snapshot.guid,
             paths: vec!["root".into()],
+            within: Vec::new(),
         };
         let manifest = Manifest {
             version: MANIFEST_VERSION,

@@ -27,6 +27,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
             Ok(Value::Null)
         }
         ("count", [path]) => count(path),
+        ("number-lines", paths) => number_lines(paths),
         ("wait-signal", []) => wait_signal(),
         ("wait-file", [path]) => wait_file(path),
         ("ignore-signals", []) => Ok(SigSet::all().thread_block().map(|()| Value::Null)?),
@@ -112,6 +113,23 @@ fn wait_file(path: &str) -> Found {
 }
 
 /// Says that it is ready, then writes how far it has counted into a file, for ever.
+/// One number after the other, a line each, at the end of every file: what is in memory is what comes next.
+fn number_lines(paths: &[&str]) -> Found {
+    use std::io::Write as _;
+    say(&json!({ "ready": true }));
+    for number in 1u64.. {
+        for path in paths {
+            let mut file = std::fs::File::options().append(true).create(true).open(path)?;
+            writeln!(file, "{number}")?;
+            if number % 8 == 0 {
+                file.sync_all()?;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(Value::Null)
+}
+
 fn count(path: &str) -> Found {
     say(&json!({ "ready": true }));
     for number in 1u64.. {

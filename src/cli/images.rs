@@ -74,6 +74,7 @@ pub(super) fn restore(words: &ArgMatches, criu: Option<PathBuf>) -> Result<Resto
         new,
         count,
         verify: words.get_flag("verify"),
+        rollback: words.get_flag("rollback"),
         wanted: wharf_core::Restore {
             images: images(words, criu)?,
             lsm_profile: text("lsm-profile"),

@@ -148,6 +148,7 @@ pub(crate) struct Restore {
     /// `--count`
     pub(crate) count: Option<u32>,
     pub(crate) verify: bool,
+    pub(crate) rollback: bool,
     pub(crate) wanted: wharf_core::Restore,
 }
 

@@ -215,6 +215,11 @@ const RESTORE: &[Opt] = &[
     value("lsm-mount-context", None, "WORD", "SELinux label of mounts in place of the one in the images"),
     value("as", None, "NEW-ID", "Restore a new container of this name, beside the one that was checkpointed"),
     value("count", None, "N", "Restore N new containers, whose names end in -1 to -N"),
+    switch(
+        "rollback",
+        None,
+        "Make the datasets themselves what they were, instead of clones: what was written since is lost",
+    ),
     switch("verify", None, "Compare the digests of memory's pages too, which takes its time"),
 ];
 

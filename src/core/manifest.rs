@@ -90,6 +90,9 @@ pub struct DatasetEntry {
     pub snapshot_guid: u64,
     /// What of the bundle it keeps: `root`, or destinations of mounts.
     pub paths: Vec<String>,
+    /// Where in the dataset each of them is, relative to its root.
+    #[serde(default)]
+    pub within: Vec<String>,
 }
 
 /// Where it was made.

@@ -105,6 +105,28 @@ pub fn connect_abstract(socket: impl AsFd, name: &[u8]) -> Result<()> {
         .map(drop)
 }
 
+/// Whether the kernel knows SO_PASSCRED of sockets of the Internet: from 6.16 on it is of local ones alone.
+pub fn internet_has_passcred() -> Result<bool> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: plain integers.
+    let socket = own(unsafe { libc::socket(libc::AF_INET, kind, 0) as libc::c_long })?;
+    let (mut value, mut length) = (0i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: value is as long as length says.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PASSCRED,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    match check(got as libc::c_long) {
+        Err(Errno::EOPNOTSUPP) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
 /// Room for one descriptor in a control message.
 #[repr(C, align(8))]
 struct Control([u8; 32]);

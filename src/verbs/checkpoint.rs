@@ -8,6 +8,7 @@
 //! delete                                  unless it is to run on
 //! ```
 
+use super::disks::Disks;
 use super::{Found, locate, no_such};
 use crate::checkpoints::{self, Images};
 use crate::cli::{self, Request};
@@ -41,36 +42,49 @@ pub(super) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) 
     if asked.only_check {
         return check(&found, &bundle, &wanted);
     }
-    if asked.zfs.unwrap_or(asked.name.is_some()) {
-        return Err(Error::unsupported("--disk zfs")
-            .because("is not supported yet")
-            .hint("give --disk none, and bring the disk back as it was before you restore"));
-    }
-    if wanted.parent.as_ref().is_some_and(|parent| !wanted.images.path.join(parent).is_dir()) {
-        let parent = wanted.parent.as_deref().unwrap_or_default();
-        return Err(Error::invalid(format!("--parent-path {parent}"))
-            .because(format!("there is no such directory in {}", wanted.images.path.display())));
-    }
     if let (Some(clone), false) = (found.record.clones.first(), wanted.leave_running || wanted.pre_dump) {
         return Err(Error::unsupported(format!("checkpoint container {id}"))
             .because(format!("it would end with its disk, the dataset {}, which is deleted with it", clone.dataset))
             .hint("give --leave-running"));
     }
+    let disks = match asked.zfs.unwrap_or(asked.name.is_some()) && !wanted.pre_dump {
+        true => {
+            phases::enter("datasets");
+            Some(Disks::find(&found, &bundle, asked.name.as_deref(), &wanted.images.path)?)
+        }
+        false => None,
+    };
     phases::enter("images");
     if let Some(work) = &wanted.images.work {
         checkpoints::make_dir(work)?;
     }
     let images = Images::begin(&wanted.images.path, asked.name.is_none())?;
-    let mut manifest = None;
+    if wanted.parent.as_ref().is_some_and(|parent| !wanted.images.path.join(parent).is_dir()) {
+        let parent = wanted.parent.as_deref().unwrap_or_default();
+        images.take_back(LOG);
+        return Err(Error::invalid(format!("--parent-path {parent}"))
+            .because(format!("there is no such directory in {}", wanted.images.path.display())));
+    }
+    let (mut manifest, mut taken) = (None, None);
     let mut frozen = |captured: &Captured| {
+        let mut disk = None;
+        if let Some(disks) = &disks {
+            phases::enter("snapshot");
+            let (snapshots, described) = disks.take()?;
+            (taken, disk) = (Some(snapshots), Some(described));
+        }
         phases::enter("manifest");
-        let made = describe(&found, &bundle, asked, &wanted, captured, &images)?;
+        let mut made = describe(&found, &bundle, asked, &wanted, captured, &images)?;
+        made.disk = disk;
         images.seal(&made, Some(&bundle.raw))?;
         manifest = Some(made);
         phases::enter("thaw");
         Ok(())
     };
     if let Err(error) = found.backend.checkpoint(&found.record, found.entry.dir(), &bundle, &wanted, &mut frozen) {
+        if let Some(Err(left)) = taken.map(|taken| taken.undo()) {
+            log.warn(|| format!("destroy the snapshots of a failed checkpoint: {left}"));
+        }
         images.take_back(LOG);
         return Err(error);
     }

@@ -7,6 +7,7 @@ mod clones;
 mod config;
 mod create;
 mod delete;
+mod disks;
 mod doctor;
 mod events;
 mod exec;

@@ -8,13 +8,14 @@
 //! ```
 
 use super::create::{self, Then};
+use super::disks::{self, Restored};
 use super::{Found, backend, checkpoint, run, witness};
 use crate::checkpoints;
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
 use crate::route::{Place, Route};
 use std::path::Path;
-use wharf_core::{Bundle, ContainerId, Error, Job, Manifest, Restore, Result, phases};
+use wharf_core::{Bundle, ContainerId, Error, Job, Kind, Manifest, Restore, Result, phases};
 
 /// The payload's exit code; 0 when it is left to itself.
 pub(super) fn restore(request: &Request, asked: &cli::Restore, options: &LogOptions, log: &Log) -> Result<i32> {
@@ -32,8 +33,10 @@ pub(super) fn restore(request: &Request, asked: &cli::Restore, options: &LogOpti
             .because("the checkpoint holds no memory: it is of the disk alone")
             .hint("create the container on what the disk was"));
     }
-    if manifest.disk.is_some() {
-        return Err(Error::unsupported(doing()).because("its disk cannot be brought back yet"));
+    if asked.rollback && (asked.new.is_some() || asked.count.is_some()) {
+        return Err(
+            Error::new(Kind::Usage, "restore: --rollback").because("is of the container itself, not of new ones")
+        );
     }
     checkpoints::verify(std::os::fd::AsFd::as_fd(&dir), &path, &manifest, asked.verify)?;
     wanted.mounts.clone_from(&manifest.mounts);
@@ -50,11 +53,30 @@ pub(super) fn restore(request: &Request, asked: &cli::Restore, options: &LogOpti
             (1..=count).map(|number| ContainerId::new(&format!("{base}-{number}"))).collect::<Result<Vec<_>>>()?
         }
     };
+    if asked.rollback {
+        // Of a container that runs the disk must stay as it is.
+        if let Some(error) = create::taken(&request.root, id) {
+            return Err(error);
+        }
+        disks::roll_back(&manifest)?;
+    }
     for id in &ids {
         let bundle =
             if *id == ContainerId::new(&manifest.id)? { None } else { Some(renamed(&original, &manifest, id)?) };
         let one = One { request, asked, options, log, wanted: &wanted, path: &path };
-        let found = one.make(id, bundle.as_ref().unwrap_or(&original))?;
+        let bundle = bundle.as_ref().unwrap_or(&original);
+        if let Some(error) = create::taken(&request.root, id) {
+            return Err(error);
+        }
+        phases::enter("clones");
+        let disk = match manifest.disk.is_some() && !asked.rollback {
+            true => Some(Restored::clone_all(request, id, bundle, &manifest)?),
+            false => None,
+        };
+        let found = one.make(id, disk.as_ref().map_or(bundle, |disk| &disk.bundle), disk.as_ref())?;
+        if let Some(disk) = disk {
+            disk.keep();
+        }
         witness::note_start(&found)?;
         if !asked.detach {
             let watch = witness::own(&found)?;
@@ -107,7 +129,7 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    fn make(&self, id: &ContainerId, bundle: &Bundle) -> Result<Found> {
+    fn make(&self, id: &ContainerId, bundle: &Bundle, disk: Option<&Restored>) -> Result<Found> {
         let One { request, asked, .. } = self;
         let create = &asked.create;
         let why = format!("restored of {}", self.path.display());
@@ -131,7 +153,8 @@ impl One<'_> {
         let wish = witness::wish(request, bundle, backend.as_ref(), then)?;
         let drafted = backend.restore(job, self.wanted);
         let draft = drafted.map_err(|error| create::taken(&request.root, id).unwrap_or(error))?;
-        let record = create::begin(request, id, bundle, backend.name(), route);
+        let mut record = create::begin(request, id, bundle, backend.name(), route);
+        record.clones = disk.map(Restored::record).unwrap_or_default();
         let (store, entry, record) =
             create::place(request, id, draft, record, create.pid_file.as_deref(), &wish, self.log)?;
         Ok(Found { store, entry, record, backend })

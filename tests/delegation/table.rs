@@ -237,6 +237,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("restore", "no-pivot", "", Apart),
     row("restore", "no-subreaper", "", Apart),
     row("restore", "pid-file", "", Apart),
+    row("restore", "rollback", "", Apart),
     row("restore", "shell-job", "", Apart),
     row("restore", "tcp-established", "", Apart),
     row("restore", "verify", "", Apart),

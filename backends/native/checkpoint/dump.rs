@@ -30,6 +30,7 @@ const DESCRIPTORS: &str = "descriptors.json";
 pub(crate) struct Source {
     pub(crate) proc: Procfs,
     pub(crate) pid: i32,
+    pub(crate) inside: Vec<mounts::Mount>,
     pub(crate) external: Vec<ExternalMount>,
     pub(crate) standard: Vec<Standard>,
 }
@@ -51,7 +52,7 @@ impl Source {
         let host = mounts::parse(&String::from_utf8_lossy(&read("self/mountinfo".to_owned())?));
         let external = mounts::external(&inside, &host, &bound(bundle)?, own_cgroups(bundle));
         let standard = descriptors::standard(&proc, init.pid, &inside)?;
-        Ok(Source { pid: init.pid, proc, external, standard })
+        Ok(Source { pid: init.pid, proc, inside, external, standard })
     }
 
     pub(crate) fn has_terminal(&self) -> bool {

@@ -10,7 +10,8 @@ use wharf_sys::dir;
 const HARMLESS: [&str; 2] = ["rlimit: Can't setup RLIMIT_NOFILE for self", "tun: Unable to create tun"];
 
 /// Words of CRIU's, the cause in ours, and what to do.
-const KNOWN: [(&str, &str, &str); 18] = [
+const KNOWN: [(&str, &str, &str); 19] = [
+    ("Can't get 1:16 opt", "this criu is too old for sockets of this kernel", "install criu 4.2 or newer"),
     ("external socket is used", "a unix socket's other end is outside of the container", "--ext-unix-sk"),
     (
         "Can't dump half of stream unix connection",

@@ -19,12 +19,14 @@ mod guard;
 mod mounts;
 mod options;
 mod place;
+mod preflight;
 mod restore;
 mod restored;
 mod wire;
 
 pub use criu::PLACES;
 pub(crate) use dump::checkpoint;
+pub(crate) use preflight::obstacles;
 pub(crate) use restore::Restoring;
 
 use wharf_core::Result;
