@@ -1,7 +1,7 @@
 //! events: what a container uses, equal to the kernel's files, once or as it goes, and its deaths for want of memory.
 
 use harness::{Bundle, Container, Feature, Host, Outcome, Running, Stop, Value, ensure, ensure_eq, json, limit};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -197,6 +197,59 @@ pub(crate) fn trials() -> Feature {
             ensure_eq!(running.finish()?.code(), Some(0));
             container.delete()
         })
+        .trial(
+            "A4.3: --all tells of each that lives once, in lines as of one, and as text that Prometheus reads",
+            |host| {
+                host.only_wharf("others tell of one")?;
+                host.needs_controller("memory")?;
+                host.needs_controller("pids")?;
+                let limits = json!({"memory": {"limit": 96 * MIB}, "pids": {"limit": 23}});
+                let limited = host.bundle()?.set("/linux/resources", limits);
+                let holding = host.start(&limited.payload(&["spin", "60", ";", "hold", "20"]))?;
+                let created = host.create(&host.bundle()?.payload(&["sleep"]))?;
+                let over = host.start(&host.bundle()?.payload(&["nothing"]))?;
+                holding.lines(2)?;
+                over.wait_for_status("stopped")?;
+                let lines = host.runtime.must(&["events", "--all", "--stats"])?;
+                let told: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+                let ids: BTreeSet<&str> = told.iter().filter_map(|line| line["id"].as_str()).collect();
+                ensure_eq!(ids, BTreeSet::from([holding.id(), created.id()]));
+                let shape = |value: &Value| {
+                    let mut names = BTreeSet::new();
+                    shape_of(value, String::new(), &mut names);
+                    names
+                };
+                let line = told.iter().find(|line| line["id"] == holding.id()).cloned().unwrap_or_default();
+                ensure_eq!(shape(&line), shape(&once(&holding)?));
+                let before = processor_time(host, &holding)?;
+                let page = host.runtime.must(&["events", "--all", "--stats", "--format", "prometheus"])?;
+                let after = processor_time(host, &holding)?;
+                let samples = exposition(&page)?;
+                let of = |name: &str, id: &str| samples.get(&format!("{name}{{id=\"{id}\"}}")).copied();
+                let cpu = of("wharf_cpu_seconds_total", holding.id()).unwrap_or(0.0) * 1e9;
+                ensure!(cpu + 1.0 >= before as f64 && cpu <= after as f64 + 1.0, "{before} {cpu} {after}");
+                ensure_eq!(of("wharf_memory_limit_bytes", holding.id()), Some((96 * MIB) as f64));
+                ensure!(
+                    of("wharf_memory_bytes", holding.id()).is_some_and(|bytes| bytes >= (20 * MIB) as f64),
+                    "{page}"
+                );
+                ensure_eq!(of("wharf_processes_limit", holding.id()), Some(23.0));
+                ensure_eq!(of("wharf_processes", created.id()), Some(1.0));
+                ensure_eq!(of("wharf_memory_limit_bytes", created.id()), None);
+                ensure!(!page.contains(over.id()), "{page}");
+                let one = host.runtime.must(&["events", "--stats", "--format", "prometheus", created.id()])?;
+                ensure!(exposition(&one)?.keys().all(|sample| sample.contains(created.id())), "{one}");
+                for wrong in [&["events", "--all"][..], &["events", "--stats"], &["events", "--all", "--stats", "c"]] {
+                    let said = host.runtime.call(wrong)?;
+                    ensure!(said.code() != Some(0) && said.stderr.contains("events: "), "{said}");
+                }
+                let said = created.call("events", &["--format", "prometheus"])?;
+                ensure!(said.code() != Some(0) && said.stderr.contains("--stats"), "{said}");
+                holding.delete_force()?;
+                created.delete_force()?;
+                over.delete()
+            },
+        )
         .trial("a time that is none is refused", |host| {
             host.except("runc", "prints its help")?;
             let container = host.start(&host.bundle()?.payload(&["sleep"]))?;
@@ -283,6 +336,40 @@ fn resident(pid: i32) -> Result<u64, Stop> {
 
 fn descriptors(pid: i32) -> Result<usize, Stop> {
     Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// The samples of a page in Prometheus's text format, each judged as that format is described: a family has its HELP and
+/// its TYPE before its samples, which stand together; names and labels are made of the right letters.
+fn exposition(page: &str) -> Result<BTreeMap<String, f64>, Stop> {
+    let is_name = |text: &str| {
+        !text.starts_with(|c: char| c.is_ascii_digit())
+            && !text.is_empty()
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+    };
+    let (mut samples, mut families, mut current) = (BTreeMap::new(), BTreeSet::new(), String::new());
+    ensure!(page.ends_with('\n'), "its last line has no end");
+    for line in page.lines() {
+        if let Some(words) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = words.split_once(' ').unwrap_or_default();
+            ensure!(is_name(name) && ["counter", "gauge"].contains(&kind), "{line}");
+            ensure!(name.ends_with("_total") == (kind == "counter"), "{line}");
+            ensure!(families.insert(name.to_owned()), "a family comes twice: {line}");
+            current = name.to_owned();
+            continue;
+        }
+        if line.starts_with("# HELP ") {
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').ok_or_else(|| Stop::failed(line))?;
+        let (name, labels) = sample.split_once('{').ok_or_else(|| Stop::failed(line))?;
+        ensure!(is_name(name) && name == current, "not below its family: {line}");
+        for label in labels.strip_suffix('}').unwrap_or_default().split(',') {
+            let (key, value) = label.split_once('=').unwrap_or_default();
+            ensure!(is_name(key) && value.len() >= 2 && value.starts_with('"') && value.ends_with('"'), "{line}");
+        }
+        ensure!(samples.insert(sample.to_owned(), value.parse()?).is_none(), "a sample comes twice: {line}");
+    }
+    Ok(samples)
 }
 
 /// Every property by its path, with the kind of its value.

@@ -63,7 +63,7 @@ const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 impl Meter {
     /// Opens what there is: a controller that the host lacks counts nothing.
     pub fn open(paths: &CgroupPaths) -> Result<Meter> {
-        let layout = Layout::detect(None)?;
+        let layout = Layout::mounted()?;
         let handle = Handle::open(layout.clone(), paths)?;
         let Some(base) = handle.base() else {
             return Err(Error::unsupported("count what the container uses")

@@ -12,8 +12,8 @@ mod signal;
 mod table;
 
 pub(crate) use request::{
-    Action, Checkpoint, Checkpoints, ConfigAction, Create, Explain, ListFormat, LogOptions, Plan, Request, Resources,
-    Restore,
+    Action, Checkpoint, Checkpoints, ConfigAction, Create, Events, Explain, ListFormat, LogOptions, Plan, Request,
+    Resources, Restore,
 };
 
 use clap::builder::{PossibleValuesParser, StringValueParser, ValueParser};

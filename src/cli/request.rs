@@ -35,7 +35,7 @@ pub(crate) enum Action {
     Pause { id: ContainerId },
     Resume { id: ContainerId },
     Ps { id: ContainerId, format: ListFormat, options: Vec<OsString> },
-    Events { id: ContainerId, interval: Option<Duration> },
+    Events(Events),
     Update { id: ContainerId, from: Resources },
     Exec { id: ContainerId, exec: Box<Exec> },
     Wait { id: ContainerId, json: bool },
@@ -197,4 +197,15 @@ impl LogOptions {
     pub(crate) fn to(&self) -> wharf_core::Log<'_> {
         wharf_core::Log { file: self.file.as_deref(), json: self.json, debug: self.level == Level::Debug }
     }
+}
+
+/// What `events` is asked for.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// None for all.
+    pub(crate) of: Option<ContainerId>,
+    /// None for once.
+    pub(crate) interval: Option<Duration>,
+    /// Only once.
+    pub(crate) prometheus: bool,
 }

@@ -1,6 +1,6 @@
 //! Turns matched words into what they mean, once.
 
-use super::request::{Action, ConfigAction, Create, ListFormat, LogOptions, Plan, Request, Resources};
+use super::request::{Action, ConfigAction, Create, Events, ListFormat, LogOptions, Plan, Request, Resources};
 use super::{Caller, administer, images, resources, signal};
 use crate::config::{self, Configuration, Options, Origin, Setting};
 use clap::ArgMatches;
@@ -140,7 +140,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
         "pause" => Action::Pause { id: id(words)? },
         "resume" => Action::Resume { id: id(words)? },
         "ps" => Action::Ps { id: id(words)?, format: format(words), options: rest(words, "ps-options") },
-        "events" => Action::Events { id: id(words)?, interval: interval(words)? },
+        "events" => Action::Events(events(words)?),
         "update" => Action::Update { id: id(words)?, from: limits(words)? },
         "list" => Action::List { format: format(words), quiet: words.get_flag("quiet") },
         "gc" => {
@@ -238,6 +238,24 @@ fn user(text: &str) -> Result<User> {
 
 pub(super) fn id(words: &ArgMatches) -> Result<ContainerId> {
     ContainerId::new(words.get_one::<String>("container-id").map_or("", String::as_str))
+}
+
+fn events(words: &ArgMatches) -> Result<Events> {
+    let usage = |text: &str| Error::new(Kind::Usage, format!("events: {text}"));
+    let of = match (words.contains_id("container-id"), words.get_flag("all")) {
+        (true, false) => Some(id(words)?),
+        (false, true) => None,
+        (true, true) => return Err(usage("a container id and --all").because("it is one or all")),
+        (false, false) => return Err(usage("a container id is missing").hint("or --all")),
+    };
+    let prometheus = words.get_one::<String>("format").is_some_and(|format| format == "prometheus");
+    let interval = interval(words)?;
+    if let (Some(_), Some(option)) =
+        (interval, if prometheus { Some("--format prometheus") } else { of.is_none().then_some("--all") })
+    {
+        return Err(usage(option).because("tells once").hint("add --stats, and call it again for each scrape"));
+    }
+    Ok(Events { of, interval, prometheus })
 }
 
 fn interval(words: &ArgMatches) -> Result<Option<Duration>> {

@@ -308,8 +308,16 @@ pub(super) const VERBS: &[Words] = &[
         opts: &[&[
             switch("stats", None, "Tell once"),
             value("interval", None, "DURATION", "Time between two lines, as 5s or 1m30s [default: 5s]"),
+            switch("all", Some('a'), "Of every container that has processes, with --stats"),
+            choice(
+                "format",
+                Some('f'),
+                "FORMAT",
+                &["json", "prometheus"],
+                "prometheus: text for a scrape, with --stats [default: json]",
+            ),
         ]],
-        operands: &[ID],
+        operands: &[Operand { required: false, ..ID }],
         rest: None,
     },
     Words { name: "update", about: "Change the limits of a container", opts: &[UPDATE], operands: &[ID], rest: None },

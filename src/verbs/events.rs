@@ -1,22 +1,73 @@
-//! `events`: what a container uses, a line of JSON each time.
+//! `events`: what a container uses, a line of JSON each time; or what all of them use now, for a scrape too.
 
-use super::Found;
-use crate::report;
+use super::{Found, backend, no_such, state_of};
+use crate::cli::Events;
+use crate::report::{self, Log};
+use crate::route;
+use crate::store::Store;
 use std::path::Path;
-use std::time::Duration;
 use wharf_core::phases;
-use wharf_core::{ContainerId, Result, Verb, allowed};
+use wharf_core::{Backend, ContainerId, Error, Event, Kind, Result, Statistics, Verb, allowed};
+
+pub(super) fn events(root: &Path, asked: &Events, log: &Log) -> Result<()> {
+    match &asked.of {
+        Some(id) if !asked.prometheus => one(root, id, asked),
+        _ => scrape(root, asked, log),
+    }
+}
 
 /// Without an interval once.
-pub(super) fn events(root: &Path, id: &ContainerId, interval: Option<Duration>) -> Result<()> {
+fn one(root: &Path, id: &ContainerId, asked: &Events) -> Result<()> {
     let found = Found::look(root, id)?;
     phases::enter("status");
     allowed(id, found.status()?, Verb::Events)?;
-    if interval.is_some() {
+    if asked.interval.is_some() {
         // It lives as long as the container.
         wharf_sys::arena::retire();
     }
     let mut tell = |event| report::print(&report::event(id, event)?);
     phases::enter("events");
-    found.backend.events(&found.record, found.entry.dir(), interval, &mut tell)
+    found.backend.events(&found.record, found.entry.dir(), asked.interval, &mut tell)
+}
+
+/// Once, of one or of all that have processes. One that cannot be asked does not hide the others.
+fn scrape(root: &Path, asked: &Events, log: &Log) -> Result<()> {
+    let store = Store::open(root)?;
+    let ids = match (&asked.of, &store) {
+        (Some(id), _) => vec![id.clone()],
+        (None, Some(store)) => store.ids()?,
+        (None, None) => Vec::new(),
+    };
+    let mut all: Vec<(String, Box<Statistics>)> = Vec::new();
+    for id in &ids {
+        let told = match &store {
+            Some(store) => of(store, id, &mut |event| match event {
+                Event::Statistics(found) if asked.prometheus => {
+                    all.push((id.to_string(), found));
+                    Ok(())
+                }
+                _ if asked.prometheus => Err(Error::unsupported(format!("tell what container {id} uses"))
+                    .because("only its own runtime counts that, in another form")),
+                event => report::print(&report::event(id, event)?),
+            }),
+            None => Err(no_such(id)),
+        };
+        match told {
+            Err(error) if asked.of.is_some() => return Err(error),
+            // Over, or deleted while we looked.
+            Err(error) if matches!(error.kind(), Kind::NotRunning | Kind::NoSuchContainer) => {}
+            Err(error) => log.warn(|| format!("events of container {id}: {error}")),
+            Ok(()) => {}
+        }
+    }
+    if asked.prometheus { report::print(&report::prometheus(&all)) } else { Ok(()) }
+}
+
+fn of(store: &Store, id: &ContainerId, tell: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
+    let entry = store.find(id)?.ok_or_else(|| no_such(id))?;
+    let record = entry.record()?.ok_or_else(|| no_such(id))?;
+    let backend: Box<dyn Backend> = backend(&route::recorded(&record.backend))?;
+    let (status, _) = state_of(&record, &entry, backend.as_ref())?;
+    allowed(id, status, Verb::Events)?;
+    backend.events(&record, entry.dir(), None, tell)
 }

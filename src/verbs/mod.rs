@@ -62,7 +62,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Pause { id } => pause::pause(root, id),
         Action::Resume { id } => resume::resume(root, id),
         Action::Ps { id, format, options } => ps::ps(root, id, *format, options),
-        Action::Events { id, interval } => events::events(root, id, *interval),
+        Action::Events(asked) => events::events(root, asked, log),
         Action::Update { id, from } => update::update(root, id, from),
         Action::Wait { id, json } => return wait::wait(root, id, *json),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),

@@ -149,6 +149,9 @@ pub(crate) const ROWS: &[Row] = &[
         Instead("--root ROOT --log /dev/null --log-format text events --interval 2000000000ns c"),
         "events on the",
     ),
+    // Both are told from what a runtime's own --stats says.
+    row("events", "all", "", Apart),
+    row("events", "format", "", Apart),
     row("update", "resources", "--resources DIR/limits", Instead(r#"update {"unified":{"a.b":"1"}}"#)),
     limit("blkio-weight", "--blkio-weight 20", r#"update {"blockIO":{"weight":20}}"#, "update --blkio-weight on the"),
     limit("cpu-period", "--cpu-period 5", r#"update {"cpu":{"period":5}}"#, "update --cpu-period on the"),
