@@ -188,6 +188,50 @@ pub(crate) fn trials() -> Feature {
             ensure!(waited.code() == Some(125) && waited.stderr.contains("its witness"), "{waited}");
             host.runtime.must(&["delete", bundle.id()]).map(drop)
         })
+        .trial(
+            "one who fills a tmpfs is told apart by what stopped him: its size, or the memory that it is of",
+            |host| {
+                host.needs_controller("memory")?;
+                let memory = json!({"limit": 48 * MIB, "swap": 48 * MIB});
+                let filler = |size: &str| -> Result<Bundle, Stop> {
+                    let bundle = host.bundle()?.set("/linux/resources/memory", memory.clone());
+                    let bundle = bundle.mount("/fill", "tmpfs", "tmpfs", &[size, "mode=777"]);
+                    Ok(bundle.payload(&["fill", "/fill/file", ";", "exit", "28"]))
+                };
+                let neighbour = host.start(&host.bundle()?.payload(&["sleep"]))?;
+                let (ran, exit) = kept(host, filler("size=8m")?)?;
+                ensure!(ran.stdout.contains("ENOSPC"), "{ran}");
+                ensure_eq!((&exit["code"], exit.get("oom"), exit.get("reason")), (&json!(28), None, None), "{exit}");
+                let (_, exit) = kept(host, filler("size=256m")?)?;
+                ensure_eq!((&exit["signal"], &exit["oom"]["verdict"]), (&json!(9), &json!("limit")), "{exit}");
+                ensure_eq!(neighbour.status()?, "running");
+                Ok(())
+            },
+        )
+        .trial("a fork bomb that is ended is told as killed by whom, and not as out of anything", |host| {
+            host.needs_controller("pids")?;
+            let bundle = host.bundle()?.set("/linux/resources/pids/limit", json!(64)).payload(&["fork-bomb"]);
+            bundle.save()?;
+            let neighbour = host.start(&host.bundle()?.payload(&["sleep"]))?;
+            let running = host.runtime.spawn(&["run", "--keep", "--bundle", bundle.dir_text(), bundle.id()])?;
+            let begun = Instant::now();
+            loop {
+                let found = host.runtime.call(&["ps", "--format", "json", bundle.id()])?;
+                let pids: Vec<i32> = serde_json::from_str(&found.stdout).unwrap_or_default();
+                if pids.len() >= 32 {
+                    break;
+                }
+                ensure!(begun.elapsed() < limit(20), "{} processes", pids.len());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            host.runtime.must(&["kill", bundle.id(), "KILL"])?;
+            ensure_eq!(running.finish()?.code(), Some(137));
+            let exit = told(host, &bundle)?;
+            ensure_eq!((&exit["signal"], &exit["sent"]["by"]), (&json!(9), &json!("kill")), "{exit}");
+            ensure!(exit.get("oom").is_none(), "{exit}");
+            ensure_eq!(neighbour.status()?, "running");
+            host.runtime.must(&["delete", bundle.id()]).map(drop)
+        })
         .trial("an output that nobody reads costs run no memory, and it can be killed", |host| {
             let bundle = host.bundle()?.payload(&["flood", "stdout", "1024"]);
             bundle.save()?;

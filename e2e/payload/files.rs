@@ -15,6 +15,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Option<Found> {
         ("append", [path, text]) => {
             OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(text.as_bytes())).done()
         }
+        ("fill", [path]) => fill(path),
         ("open", [path, how]) => open(path, how),
         ("touch", [path]) => OpenOptions::new().create(true).append(true).open(path).map(drop).done(),
         ("mkdir", [path]) => fs::create_dir(path).done(),
@@ -55,6 +56,15 @@ fn read(path: &str) -> Found {
     let mut text = Vec::new();
     File::open(path)?.take(1 << 20).read_to_end(&mut text)?;
     Ok(json!({ "text": String::from_utf8_lossy(&text) }))
+}
+
+/// Writes until it is refused.
+fn fill(path: &str) -> Found {
+    let block = vec![1; 1 << 20];
+    let mut file = File::create(path)?;
+    loop {
+        file.write_all(&block)?;
+    }
 }
 
 fn head(path: &str, count: &str) -> Found {
