@@ -14,6 +14,7 @@ mod id;
 mod level;
 mod lifecycle;
 mod manifest;
+pub mod mountinfo;
 mod passwd;
 pub mod phases;
 mod properties;

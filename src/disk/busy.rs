@@ -3,12 +3,12 @@
 use crate::cause::Fault;
 use crate::dataset::Dataset;
 use crate::keeper::read;
-use crate::mountinfo::Mount;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use wharf_core::mountinfo::{self, Mount};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{dir, fd, libc};
 
@@ -50,7 +50,7 @@ pub fn holders(dataset: &Dataset) -> Vec<Holder> {
         for mount in mounts(&proc, *pid).into_iter().filter(|mount| is_of(mount, &dataset.name)) {
             device = Some(mount.device);
             let (command, namespace) = (command(&proc, *pid), namespace.clone());
-            all.push(Holder::Mounted { pid: *pid, command, namespace, at: mount.at });
+            all.push(Holder::Mounted { pid: *pid, command, namespace, at: mount.point.into() });
         }
     }
     // Of one that is mounted nowhere any more, files may be open; by what device cannot be told then.
@@ -110,7 +110,7 @@ fn command(proc: &Procfs, pid: i32) -> String {
 
 fn mounts(proc: &Procfs, pid: i32) -> Vec<Mount> {
     let text = read(proc, &path(pid, "mountinfo")).unwrap_or_default();
-    text.lines().filter_map(Mount::parse).collect()
+    mountinfo::parse(&text)
 }
 
 /// What of a process is on that device, which is no other file system's.

@@ -2,11 +2,11 @@
 
 use crate::cause::{Cause, Fault, Result};
 use crate::dataset::{Dataset, find};
-use crate::mountinfo::Mount;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use wharf_core::mountinfo::{self, Mount};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{CWD, Errno, fd, libc};
 
@@ -60,7 +60,7 @@ impl Table {
     fn read(path: &std::ffi::CStr) -> Result<Table> {
         let proc = Procfs::open().map_err(failed)?;
         let text = read(&proc, path).map_err(failed)?;
-        Ok(Table { proc, mounts: text.lines().filter_map(Mount::parse).collect() })
+        Ok(Table { proc, mounts: mountinfo::parse(&text) })
     }
 
     fn keeper(&self, file: impl AsFd, through: bool) -> Result<Keeper> {
@@ -85,11 +85,10 @@ impl Table {
         let Some(upper) = mount.option("upperdir") else {
             return Ok(Keeper::Other { what: "overlay without an upper directory".into() });
         };
-        let path = CString::new(upper.as_os_str().as_bytes()).map_err(|_| failed(Errno::EINVAL))?;
-        let what =
-            |why: &str| Keeper::Other { what: format!("overlay whose upper directory {} {why}", upper.display()) };
+        let path = CString::new(upper.as_str()).map_err(|_| failed(Errno::EINVAL))?;
+        let what = |why: &str| Keeper::Other { what: format!("overlay whose upper directory {} {why}", upper) };
         // The kernel keeps that directory only as the path that it was mounted with.
-        let opened = match upper.is_absolute() {
+        let opened = match upper.starts_with('/') {
             true => fd::openat(CWD, &path, libc::O_PATH | libc::O_DIRECTORY, 0),
             false => Err(Errno::ENOENT),
         };
@@ -118,8 +117,8 @@ impl Table {
         let length = fd::readlinkat(&self.proc, &link, &mut buffer).map_err(failed)?;
         buffer.truncate(length);
         let path = PathBuf::from(OsString::from_vec(buffer));
-        within(&mount.root, &mount.at, &path).ok_or_else(|| {
-            let why = format!("{} is not below {}, where its mount is", path.display(), mount.at.display());
+        within(mount.root.as_ref(), mount.point.as_ref(), &path).ok_or_else(|| {
+            let why = format!("{} is not below {}, where its mount is", path.display(), mount.point);
             Fault::new(Cause::Other, "find what keeps a directory", &why)
         })
     }

@@ -23,7 +23,6 @@ mod command;
 mod dataset;
 mod keeper;
 mod mark;
-mod mountinfo;
 mod name;
 mod rights;
 mod snapshot;

@@ -1,7 +1,7 @@
 //! The standard descriptors of a payload: what leads out of the container is another's on the way back.
 
-use super::mounts::Mount;
 use std::ffi::CString;
+use wharf_core::mountinfo::Mount;
 use wharf_core::{Error, Result};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{Errno, fd, libc};

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use wharf_core::mountinfo::{self, Mount};
 use wharf_core::{Bundle, Captured, Checkpoint, Error, ExternalMount, Record, Result};
 use wharf_monitor::identity;
 use wharf_plan::options as mount_options;
@@ -30,7 +31,7 @@ const DESCRIPTORS: &str = "descriptors.json";
 pub(crate) struct Source {
     pub(crate) proc: Procfs,
     pub(crate) pid: i32,
-    pub(crate) inside: Vec<mounts::Mount>,
+    pub(crate) inside: Vec<Mount>,
     pub(crate) external: Vec<ExternalMount>,
     pub(crate) standard: Vec<Standard>,
 }
@@ -48,8 +49,8 @@ impl Source {
             let read = read.and_then(|file| fd::read_to_end(file, 1 << 24));
             read.map_err(|errno| Error::system(format!("read /proc/{path}"), errno as i32))
         };
-        let inside = mounts::parse(&String::from_utf8_lossy(&read(format!("{}/mountinfo", init.pid))?));
-        let host = mounts::parse(&String::from_utf8_lossy(&read("self/mountinfo".to_owned())?));
+        let inside = mountinfo::parse(&String::from_utf8_lossy(&read(format!("{}/mountinfo", init.pid))?));
+        let host = mountinfo::parse(&String::from_utf8_lossy(&read("self/mountinfo".to_owned())?));
         let external = mounts::external(&inside, &host, &bound(bundle)?, own_cgroups(bundle));
         let standard = descriptors::standard(&proc, init.pid, &inside)?;
         Ok(Source { pid: init.pid, proc, inside, external, standard })

@@ -1,56 +1,8 @@
-//! The mounts of a container as the kernel tells them, and which of them come from outside.
+//! Which mounts of a container come from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use wharf_core::ExternalMount;
-
-/// A line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mount {
-    pub(crate) id: u64,
-    /// `MAJOR:MINOR` of the file system.
-    pub(crate) device: String,
-    /// What of the file system is mounted.
-    pub(crate) root: String,
-    /// In the mount namespace's own words.
-    pub(crate) point: String,
-    pub(crate) options: String,
-    /// `shared:N`, `master:N`
-    pub(crate) propagation: String,
-    pub(crate) kind: String,
-}
-
-pub(crate) fn parse(text: &str) -> Vec<Mount> {
-    text.lines().filter_map(line).collect()
-}
-
-fn line(line: &str) -> Option<Mount> {
-    let (fields, tail) = line.split_once(" - ")?;
-    let mut fields = fields.split(' ');
-    let id = fields.next()?.parse().ok()?;
-    let (device, root) = (fields.nth(1)?.to_owned(), unescape(fields.next()?));
-    let (point, options) = (unescape(fields.next()?), fields.next()?.to_owned());
-    let propagation = fields.collect::<Vec<_>>().join(" ");
-    Some(Mount { id, device, root, point, options, propagation, kind: tail.split(' ').next()?.to_owned() })
-}
-
-/// `\040` is a blank.
-fn unescape(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|_| *first == b'\\');
-        match octal.and_then(|octal| u8::from_str_radix(std::str::from_utf8(octal).ok()?, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
+use wharf_core::mountinfo::Mount;
 
 /// File systems whose content CRIU writes down, or that are the kernel's own.
 const INNER: [&str; 12] = [
@@ -77,10 +29,10 @@ pub(crate) fn external(
     bound: &BTreeMap<String, String>,
     own_cgroups: bool,
 ) -> Vec<ExternalMount> {
-    let whole: BTreeSet<&str> = inside
+    let whole: BTreeSet<u64> = inside
         .iter()
         .filter(|mount| mount.root == "/" && INNER.contains(&mount.kind.as_str()))
-        .map(|mount| mount.device.as_str())
+        .map(|mount| mount.device)
         .collect();
     let mut all: Vec<ExternalMount> = Vec::new();
     for mount in inside.iter().filter(|mount| mount.point != "/") {
@@ -88,7 +40,7 @@ pub(crate) fn external(
             Some(source) => source.clone(),
             None if mount.kind.starts_with("cgroup") && own_cgroups => continue,
             None if mount.kind.starts_with("cgroup") => source(mount, host),
-            None if whole.contains(mount.device.as_str()) => continue,
+            None if whole.contains(&mount.device) => continue,
             None => below(mount, bound).unwrap_or_else(|| source(mount, host)),
         };
         // Of two at a place the later one is what is there.
@@ -124,6 +76,7 @@ fn source(mount: &Mount, host: &[Mount]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wharf_core::mountinfo::parse;
 
     const INSIDE: &str = "\
 86 64 254:0 /b/rootfs / rw,relatime - ext4 /dev/vda rw
@@ -162,13 +115,5 @@ mod tests {
             found(&[("/vol", "/other"), ("/run", "/run"), ("/vol/sub dir", "/else")], true),
             ["/vol from /other", "/vol/sub dir from /else", "/proc/keys from /dev/null", "/run from /run"]
         );
-    }
-
-    #[test]
-    fn a_line_is_read_with_its_optional_fields() {
-        let mounts = parse(INSIDE);
-        assert_eq!(mounts[4].propagation, "master:7");
-        assert_eq!(mounts[5].point, "/vol/sub dir");
-        assert_eq!((mounts[0].id, mounts[0].root.as_str(), mounts[0].kind.as_str()), (86, "/b/rootfs", "ext4"));
     }
 }

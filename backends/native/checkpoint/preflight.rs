@@ -2,11 +2,11 @@
 
 use super::criu::Version;
 use super::dump::{Source, program};
-use super::mounts::Mount;
 use crate::status;
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
+use wharf_core::mountinfo::Mount;
 use wharf_core::{Bundle, Checkpoint, Obstacle, Record, Result};
 use wharf_sys::procfs::Procfs;
 use wharf_sys::{Errno, dir, fd, libc, socket};
