@@ -330,8 +330,14 @@ impl<'h> Criu<'h> {
     pub(crate) fn new(host: &'h Host) -> Result<Self, Stop> {
         host.only_wharf("the words are compared by the trials of engines")?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("criu");
-        let found = Command::new(script).arg("--have").output()?;
-        match String::from_utf8_lossy(&found.stdout).trim() {
+        // The guest has no checkout, and a criu of its own.
+        let own = Path::new("/usr/sbin/criu");
+        let found = match script.exists() {
+            true => String::from_utf8_lossy(&Command::new(script).arg("--have").output()?.stdout).into_owned(),
+            false if own.exists() => own.display().to_string(),
+            false => String::new(),
+        };
+        match found.trim() {
             "" => Err(Stop::skipped("criu 4 or newer is not installed (e2e/criu gets it)")),
             path => Ok(Criu { host, path: path.to_owned() }),
         }
