@@ -16,7 +16,7 @@ use crate::report::{self, Log};
 use std::path::PathBuf;
 use wharf_core::{
     Bundle, Captured, Checkpoint, Digest, Error, MANIFEST_VERSION, Manifest, Memory, RecordState, Result, SpecDigest,
-    Unsupported, Verb, allowed, phases, time,
+    Status, Unsupported, Verb, allowed, phases, time,
 };
 
 /// CRIU's log beside the images.
@@ -39,9 +39,6 @@ pub(super) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) 
     if let Some(name) = &asked.name {
         wanted.images.path = checkpoints::named(&home(request)?, id, name)?;
     }
-    if asked.only_check {
-        return check(&found, &bundle, &wanted);
-    }
     if let (Some(clone), false) = (found.record.clones.first(), wanted.leave_running || wanted.pre_dump) {
         return Err(Error::unsupported(format!("checkpoint container {id}"))
             .because(format!("it would end with its disk, the dataset {}, which is deleted with it", clone.dataset))
@@ -54,6 +51,10 @@ pub(super) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) 
         }
         false => None,
     };
+    // With what the disk needs: its verdict is that of the checkpoint.
+    if asked.only_check {
+        return check(&found, &bundle, &wanted);
+    }
     phases::enter("images");
     if let Some(work) = &wanted.images.work {
         checkpoints::make_dir(work)?;
@@ -82,6 +83,10 @@ pub(super) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) 
         Ok(())
     };
     if let Err(error) = found.backend.checkpoint(&found.record, found.entry.dir(), &bundle, &wanted, &mut frozen) {
+        // CRIU had ended it, and then failed: what is written is whole, and all that there is of it.
+        if manifest.is_some() && found.status_under_lock().is_ok_and(|status| status == Status::Stopped) {
+            return Err(error.hint(format!("it has ended; {} can be restored", wanted.images.path.display())));
+        }
         if let Some(Err(left)) = taken.map(|taken| taken.undo()) {
             log.warn(|| format!("destroy the snapshots of a failed checkpoint: {left}"));
         }
