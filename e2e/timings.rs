@@ -71,6 +71,16 @@ pub(crate) fn trials() -> Feature {
             Ok(())
         })
         .trial("a file that is no trace is refused before anything is made, and left as it is", refused)
+        .trial("a trace that cannot be written is told, and the command is done all the same", |host| {
+            let container = host.start(&bundle(host)?)?;
+            let trace = host.dir().join("trace");
+            let file = std::fs::File::create(&trace)?;
+            let _held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive)
+                .map_err(|(_, errno)| Stop::failed(errno.to_string()))?;
+            let done = host.runtime.call(&["--trace", text(&trace), "state", container.id()])?;
+            ensure!(done.code() == Some(0) && done.stderr.contains("keeps it locked"), "{done}");
+            Ok(())
+        })
         .trial("what stands behind the command of exec is the command's", |host| {
             let container = host.start(&bundle(host)?)?;
             let ran = host.runtime.call(&["exec", container.id(), "/bin/payload", "nothing", "--timings"])?;

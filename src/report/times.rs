@@ -16,11 +16,10 @@ pub(crate) fn tell_times(what: String, log: Option<Log>, trace: Option<&Path>) -
         if let Some(log) = &log {
             log.times(&text(&what, &times), || record(&what, &times));
         }
-        if let (Some(trace), report) = (trace, log.unwrap_or_else(|| Log::stderr(false)))
-            && let Err(error) = trace.add(&what, &times)
-        {
+        if let Some(Err(error)) = trace.map(|trace| trace.add(&what, &times)) {
             let why = error.raw_os_error().map_or_else(|| error.to_string(), errno_text);
-            report.warn(|| format!("write the trace: {why}"));
+            // The command is done, whatever becomes of its trace.
+            let _ = super::remark(&[format!("wharf: write the trace of {what}: {why}")]);
         }
     });
     Ok(())
