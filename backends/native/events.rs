@@ -2,10 +2,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-use wharf_cgroup::{Meter, OomWatch};
-use wharf_core::{Error, Event, Kind, Record, Result};
+use wharf_cgroup::{Detail, Layout, Meter, OomWatch};
+use wharf_core::{Error, Event, Kind, Record, Result, Statistics};
 use wharf_monitor::identity;
 use wharf_sys::{Errno, event};
+
+/// Once.
+pub(crate) fn now(layout: &Layout, record: &Record, detail: Detail) -> Result<Statistics> {
+    Meter::open(layout, &record.cgroup, detail)?.read()?.ok_or_else(|| gone(record))
+}
+
+fn gone(record: &Record) -> Error {
+    Error::new(Kind::NotRunning, format!("watch container {}: container not running", record.id))
+}
 
 pub(crate) fn events(
     record: &Record,
@@ -13,14 +22,14 @@ pub(crate) fn events(
     interval: Option<Duration>,
     tell: &mut dyn FnMut(Event) -> Result<()>,
 ) -> Result<()> {
-    let gone = || Error::new(Kind::NotRunning, format!("watch container {}: container not running", record.id));
-    let mut meter = Meter::open(&record.cgroup)?;
+    let layout = Layout::mounted()?;
     let Some(interval) = interval else {
-        return tell(Event::Statistics(Box::new(meter.read()?.ok_or_else(gone)?)));
+        return tell(Event::Statistics(Box::new(now(&layout, record, Detail::All)?)));
     };
+    let mut meter = Meter::open(&layout, &record.cgroup, Detail::All)?;
     let failed = |errno: Errno| Error::system(format!("watch container {}", record.id), errno as i32);
-    let init = record.init.as_ref().ok_or_else(gone)?;
-    let pidfd = identity::alive(dir, init)?.ok_or_else(gone)?;
+    let init = record.init.as_ref().ok_or_else(|| gone(record))?;
+    let pidfd = identity::alive(dir, init)?.ok_or_else(|| gone(record))?;
     let mut oom = OomWatch::open(&record.cgroup)?;
     let mut next = Instant::now() + interval;
     loop {

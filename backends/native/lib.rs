@@ -30,9 +30,10 @@ use std::cell::{OnceCell, RefCell};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
+use wharf_cgroup::Detail;
 use wharf_core::{
     Backend, Bundle, Captured, Checkpoint, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Obstacle,
-    Record, Restore, Result, Status, Used, Warnings,
+    Record, Restore, Result, Statistics, Status, Used, Warnings,
 };
 
 /// Name of the backend in records and on the command line.
@@ -49,6 +50,8 @@ pub struct Native {
     terminal: RefCell<Option<wharf_foreground::Relay>>,
     /// None where it cannot be looked.
     glance: OnceCell<Option<wharf_cgroup::Glance>>,
+    /// Where cgroups are, once many are asked.
+    layout: OnceCell<wharf_cgroup::Layout>,
 }
 
 impl Native {
@@ -125,6 +128,13 @@ impl Backend for Native {
         tell: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<()> {
         events::events(record, dir, interval, tell)
+    }
+
+    fn statistics(&self, record: &Record) -> Result<Statistics> {
+        if self.layout.get().is_none() {
+            let _ = self.layout.set(wharf_cgroup::Layout::mounted()?);
+        }
+        events::now(self.layout.get_or_init(Default::default), record, Detail::Main)
     }
 
     fn checkpoint(

@@ -34,6 +34,6 @@ pub use handle::{Handle, is_frozen, must_thaw_to_kill};
 pub use join::Joint;
 pub use layout::{Hierarchy, Layout, Version};
 pub use oom::{Killed, OomWatch};
-pub use statistics::Meter;
+pub use statistics::{Detail, Meter};
 pub use update::Update;
 pub use wanted::{Missing, Wanted, Write};

@@ -50,31 +50,58 @@ pub(crate) enum AmountPart {
     Failures,
 }
 
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Every counter.
+    All,
+    /// Those of a scrape: CPU time and throttling, memory, processes, bytes of block devices. Of many containers, each
+    /// file counts.
+    Main,
+}
+
+impl Detail {
+    fn has(self, part: Part) -> bool {
+        use AmountPart::{Limit, Max, Usage};
+        let main = match part {
+            Part::CpuUsage | Part::CpuUser | Part::CpuSystem | Part::CpuThrottling | Part::CpuStat => true,
+            Part::MemoryStat | Part::MemoryStat2 => true,
+            Part::Amount(which, part) => which == 0 && matches!(part, Usage | Max | Limit),
+            Part::PidsCurrent | Part::PidsLimit | Part::IoStat | Part::BlockIo(Table::ServiceBytes) => true,
+            _ => false,
+        };
+        self == Detail::All || main
+    }
+}
+
 /// The open files of one container.
 pub struct Meter {
     sources: Vec<(Part, Source)>,
     /// As `2MB`.
     pages: Vec<String>,
     buffer: Vec<u8>,
+    detail: Detail,
 }
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
 impl Meter {
     /// Opens what there is: a controller that the host lacks counts nothing.
-    pub fn open(paths: &CgroupPaths) -> Result<Meter> {
-        let layout = Layout::mounted()?;
+    pub fn open(layout: &Layout, paths: &CgroupPaths, detail: Detail) -> Result<Meter> {
         let handle = Handle::open(layout.clone(), paths)?;
         let Some(base) = handle.base() else {
             return Err(Error::unsupported("count what the container uses")
                 .because("it has no cgroup")
                 .hint(crate::handle::NO_CGROUP));
         };
-        let pages = parse::page_sizes(&list_names(HUGE_PAGES).unwrap_or_default());
-        let mut meter = Meter { sources: Vec::new(), pages, buffer: Vec::with_capacity(8192) };
+        let pages = match detail {
+            Detail::All => parse::page_sizes(&list_names(HUGE_PAGES).unwrap_or_default()),
+            Detail::Main => Vec::new(),
+        };
+        let mut meter = Meter { sources: Vec::new(), pages, buffer: Vec::with_capacity(8192), detail };
         let paths = handle.paths();
         for (index, path) in paths.iter().enumerate() {
-            let opener = Opener { base, layout: &layout, index, path };
+            let opener = Opener { base, layout, index, path };
             if layout.hierarchies[index].v2 {
                 meter.open_v2(&opener)?;
             } else {
@@ -84,7 +111,11 @@ impl Meter {
         Ok(meter)
     }
 
+    /// Whether nothing else has to be looked for.
     fn add(&mut self, opener: &Opener<'_>, part: Part, file: &str) -> Result<bool> {
+        if !self.detail.has(part) {
+            return Ok(true);
+        }
         let found = opener.open(file)?;
         let is_there = found.is_some();
         self.sources.extend(found.map(|source| (part, source)));

@@ -163,6 +163,12 @@ pub trait Backend {
         tell: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<()>;
 
+    /// What it uses now, of that the counters of a scrape; [`Kind::NotRunning`] once its cgroup is gone.
+    fn statistics(&self, record: &Record) -> Result<Statistics> {
+        Err(Error::unsupported(format!("tell what container {} uses", record.id))
+            .because("only its own runtime counts that, in another form"))
+    }
+
     /// Writes the container's memory down. `frozen` is called while every process stands still and all is written; when
     /// that fails, or anything before, the container runs on.
     fn checkpoint(

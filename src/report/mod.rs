@@ -61,9 +61,16 @@ pub(crate) fn remark(notes: &[String]) -> Result<()> {
 
 /// JSON as people read it, with a newline at its end.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value)
-        .map(|text| text + "\n")
-        .map_err(|error| Error::new(Kind::System, "write JSON").because(error))
+    line(serde_json::to_string_pretty(value))
+}
+
+/// JSON on one line, for what may be long and programs read.
+pub(crate) fn json_line(value: &impl serde::Serialize) -> Result<String> {
+    line(serde_json::to_string(value))
+}
+
+fn line(text: serde_json::Result<String>) -> Result<String> {
+    text.map(|text| text + "\n").map_err(|error| Error::new(Kind::System, "write JSON").because(error))
 }
 
 #[cfg(test)]

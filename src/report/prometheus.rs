@@ -51,7 +51,7 @@ const FAMILIES: [Family; 12] = [
 ];
 
 /// The samples of a family stand together, whosever they are.
-pub(crate) fn prometheus(all: &[(String, Box<Statistics>)]) -> String {
+pub(crate) fn prometheus(all: &[(String, Statistics)]) -> String {
     let mut page = String::new();
     for Family { name, kind, help, value } in FAMILIES {
         head(&mut page, name, kind, help);
@@ -92,10 +92,10 @@ mod tests {
 
     #[test]
     fn samples_stand_below_their_family_and_no_limit_is_none() {
-        let mut one = Box::<Statistics>::default();
+        let mut one = Statistics::default();
         one.cpu.usage.total = 1_500_000_000;
         one.memory.usage.limit = u64::MAX;
-        let page = prometheus(&[("a".to_owned(), one), ("b".to_owned(), Box::default())]);
+        let page = prometheus(&[("a".to_owned(), one), ("b".to_owned(), Statistics::default())]);
         let cpu = "# TYPE wharf_cpu_seconds_total counter\nwharf_cpu_seconds_total{id=\"a\"} 1.5\nwharf_cpu_seconds_total{id=\"b\"} 0\n";
         assert!(page.contains(cpu), "{page}");
         assert!(!page.contains("wharf_memory_limit_bytes{"), "{page}");

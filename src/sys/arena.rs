@@ -8,8 +8,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A verb with an engine's configuration needs 224 KiB, a `list` of 1,000 containers 3 MiB.
-pub const SIZE: usize = 4 * 1024 * 1024;
+/// A verb with an engine's configuration needs 224 KiB, a `list` of 1,000 containers up to 7 MiB; of more,
+/// several threads would wait for each other at the C library's lock.
+pub const SIZE: usize = 16 * 1024 * 1024;
 
 #[repr(align(4096))]
 struct Block(UnsafeCell<[u8; SIZE]>);

@@ -159,18 +159,16 @@ pub struct Source(OwnedFd);
 
 impl Source {
     /// Reads it anew from its beginning, at most a mebibyte; what was in the buffer goes. `ENODEV` when its cgroup has
-    /// been removed.
+    /// been removed. A file of counters is one record, of which the kernel gives all that there is room for: who gets
+    /// less than asked has it all. A list, as of processes, may come in parts.
     pub fn read_again(&self, buffer: &mut Vec<u8>) -> Result<()> {
         let mut length = 0;
         loop {
             if buffer.len() < length + 4096 {
                 buffer.resize((2 * buffer.len()).max(length + 4096), 0);
             }
-            match fd::read_at(&self.0, &mut buffer[length..], length as u64)? {
-                0 => break,
-                got => length += got,
-            }
-            if length >= 1 << 20 {
+            length += fd::read_at(&self.0, &mut buffer[length..], length as u64)?;
+            if length < buffer.len() || length >= 1 << 20 {
                 break;
             }
         }

@@ -7,7 +7,8 @@ use crate::route;
 use crate::store::Store;
 use std::path::Path;
 use wharf_core::phases;
-use wharf_core::{Backend, ContainerId, Error, Event, Kind, Result, Statistics, Verb, allowed};
+use wharf_core::{Backend, ContainerId, Kind, Result, Statistics, Verb, allowed};
+use wharf_native::Native;
 
 pub(super) fn events(root: &Path, asked: &Events, log: &Log) -> Result<()> {
     match &asked.of {
@@ -38,21 +39,30 @@ fn scrape(root: &Path, asked: &Events, log: &Log) -> Result<()> {
         (None, Some(store)) => store.ids()?,
         (None, None) => Vec::new(),
     };
-    let mut all: Vec<(String, Box<Statistics>)> = Vec::new();
-    for id in &ids {
-        let told = match &store {
-            Some(store) => of(store, id, &mut |event| match event {
-                Event::Statistics(found) if asked.prometheus => {
-                    all.push((id.to_string(), found));
-                    Ok(())
-                }
-                _ if asked.prometheus => Err(Error::unsupported(format!("tell what container {id} uses"))
-                    .because("only its own runtime counts that, in another form")),
-                event => report::print(&report::event(id, event)?),
-            }),
-            None => Err(no_such(id)),
+    // One for all: what it finds out of the host it finds out once.
+    let native = Native::new();
+    let mut all: Vec<(String, Statistics)> = Vec::new();
+    let mut tell_of = |id: &ContainerId| {
+        let store = store.as_ref().ok_or_else(|| no_such(id))?;
+        let entry = store.find(id)?.ok_or_else(|| no_such(id))?;
+        let record = entry.record()?.ok_or_else(|| no_such(id))?;
+        let other;
+        let backend: &dyn Backend = if record.backend == native.name() {
+            &native
+        } else {
+            other = backend(&route::recorded(&record.backend))?;
+            other.as_ref()
         };
-        match told {
+        let (status, _) = state_of(&record, &entry, backend)?;
+        allowed(id, status, Verb::Events)?;
+        if asked.prometheus {
+            all.push((id.to_string(), backend.statistics(&record)?));
+            return Ok(());
+        }
+        backend.events(&record, entry.dir(), None, &mut |event| report::print(&report::event(id, event)?))
+    };
+    for id in &ids {
+        match tell_of(id) {
             Err(error) if asked.of.is_some() => return Err(error),
             // Over, or deleted while we looked.
             Err(error) if matches!(error.kind(), Kind::NotRunning | Kind::NoSuchContainer) => {}
@@ -61,13 +71,4 @@ fn scrape(root: &Path, asked: &Events, log: &Log) -> Result<()> {
         }
     }
     if asked.prometheus { report::print(&report::prometheus(&all)) } else { Ok(()) }
-}
-
-fn of(store: &Store, id: &ContainerId, tell: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
-    let entry = store.find(id)?.ok_or_else(|| no_such(id))?;
-    let record = entry.record()?.ok_or_else(|| no_such(id))?;
-    let backend: Box<dyn Backend> = backend(&route::recorded(&record.backend))?;
-    let (status, _) = state_of(&record, &entry, backend.as_ref())?;
-    allowed(id, status, Verb::Events)?;
-    backend.events(&record, entry.dir(), None, tell)
 }

@@ -39,7 +39,7 @@ pub(super) fn list(root: &Path, format: ListFormat, quiet: bool, log: &Log) -> R
     report::print(&match (quiet, format) {
         (true, _) => rows.iter().map(|row| format!("{}\n", row.id)).collect(),
         (false, ListFormat::Table) => report::table(&rows),
-        (false, ListFormat::Json) => report::json(&rows)?,
+        (false, ListFormat::Json) => report::json_line(&rows)?,
     })
 }
 
