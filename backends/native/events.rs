@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-use wharf_cgroup::{Detail, Layout, Meter, OomWatch};
+use wharf_cgroup::{Detail, Meter, OomWatch};
 use wharf_core::{Error, Event, Kind, Record, Result, Statistics};
 use wharf_monitor::identity;
 use wharf_sys::{Errno, event};
 
 /// Once.
-pub(crate) fn now(layout: &Layout, record: &Record, detail: Detail) -> Result<Statistics> {
-    Meter::open(layout, &record.cgroup, detail)?.read()?.ok_or_else(|| gone(record))
+pub(crate) fn now(record: &Record, detail: Detail) -> Result<Statistics> {
+    Meter::open(&record.cgroup, detail)?.read()?.ok_or_else(|| gone(record))
 }
 
 fn gone(record: &Record) -> Error {
@@ -22,11 +22,10 @@ pub(crate) fn events(
     interval: Option<Duration>,
     tell: &mut dyn FnMut(Event) -> Result<()>,
 ) -> Result<()> {
-    let layout = Layout::mounted()?;
     let Some(interval) = interval else {
-        return tell(Event::Statistics(Box::new(now(&layout, record, Detail::All)?)));
+        return tell(Event::Statistics(Box::new(now(record, Detail::All)?)));
     };
-    let mut meter = Meter::open(&layout, &record.cgroup, Detail::All)?;
+    let mut meter = Meter::open(&record.cgroup, Detail::All)?;
     let failed = |errno: Errno| Error::system(format!("watch container {}", record.id), errno as i32);
     let init = record.init.as_ref().ok_or_else(|| gone(record))?;
     let pidfd = identity::alive(dir, init)?.ok_or_else(|| gone(record))?;

@@ -50,8 +50,6 @@ pub struct Native {
     terminal: RefCell<Option<wharf_foreground::Relay>>,
     /// None where it cannot be looked.
     glance: OnceCell<Option<wharf_cgroup::Glance>>,
-    /// Where cgroups are, once many are asked.
-    layout: OnceCell<wharf_cgroup::Layout>,
 }
 
 impl Native {
@@ -131,10 +129,7 @@ impl Backend for Native {
     }
 
     fn statistics(&self, record: &Record) -> Result<Statistics> {
-        if self.layout.get().is_none() {
-            let _ = self.layout.set(wharf_cgroup::Layout::mounted()?);
-        }
-        events::now(self.layout.get_or_init(Default::default), record, Detail::Main)
+        events::now(record, Detail::Main)
     }
 
     fn checkpoint(

@@ -87,7 +87,8 @@ const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
 impl Meter {
     /// Opens what there is: a controller that the host lacks counts nothing.
-    pub fn open(layout: &Layout, paths: &CgroupPaths, detail: Detail) -> Result<Meter> {
+    pub fn open(paths: &CgroupPaths, detail: Detail) -> Result<Meter> {
+        let layout = Layout::mounted()?;
         let handle = Handle::open(layout.clone(), paths)?;
         let Some(base) = handle.base() else {
             return Err(Error::unsupported("count what the container uses")
@@ -101,7 +102,7 @@ impl Meter {
         let mut meter = Meter { sources: Vec::new(), pages, buffer: Vec::with_capacity(8192), detail };
         let paths = handle.paths();
         for (index, path) in paths.iter().enumerate() {
-            let opener = Opener { base, layout, index, path };
+            let opener = Opener { base, layout: &layout, index, path };
             if layout.hierarchies[index].v2 {
                 meter.open_v2(&opener)?;
             } else {

@@ -1,13 +1,10 @@
 //! One page per verb: request, route, backend, record, report.
 
-mod archive;
 mod checkpoint;
-mod checkpoints;
 mod clones;
 mod config;
 mod create;
 mod delete;
-mod disks;
 mod doctor;
 mod events;
 mod exec;
@@ -15,14 +12,12 @@ mod explain;
 mod facts;
 mod features;
 mod gc;
-mod gc_disk;
 mod kill;
 mod list;
 mod pause;
 mod pid_file;
 mod plan;
 mod ps;
-mod restore;
 mod resume;
 mod run;
 mod spec;
@@ -53,7 +48,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Doctor { format } => return doctor::doctor(request, *format),
         Action::Run { create, detach, keep } => return run::run(request, create, options, log, *detach, *keep),
         Action::Checkpoint(asked) => checkpoint::checkpoint(request, asked, log),
-        Action::Restore(asked) => return restore::restore(request, asked, options, log),
+        Action::Restore(asked) => return checkpoint::restore(request, asked, options, log),
         Action::Exec { id, exec } => return exec::exec(root, id, exec, options, log),
         Action::Start { id } => start::start(root, id, log),
         Action::State { id } => state::state(root, id),
@@ -67,7 +62,7 @@ pub(crate) fn perform(request: &Request, options: &LogOptions, log: &Log) -> Res
         Action::Wait { id, json } => return wait::wait(root, id, *json),
         Action::List { format, quiet } => list::list(root, *format, *quiet, log),
         Action::Gc { apply, stopped, format } => gc::gc(request, *apply, *stopped, *format, log),
-        Action::Checkpoints(asked) => checkpoints::checkpoints(request, asked),
+        Action::Checkpoints(asked) => checkpoint::checkpoints(request, asked),
         Action::Spec { bundle, rootless } => spec::spec(bundle, *rootless),
         Action::Features => features::features(),
         Action::Config(action) => config::config(request, action),

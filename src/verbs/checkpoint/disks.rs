@@ -1,7 +1,7 @@
 //! The disk of a checkpoint: which datasets keep a container's files, and their snapshots.
 
-use super::{Found, clones};
 use crate::cli::Request;
+use crate::verbs::{Found, clones};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

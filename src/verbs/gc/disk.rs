@@ -3,11 +3,11 @@
 //! Each bears what says whose it is: a dataset the `--root` of its container, a snapshot the directory of its checkpoint.
 //! What bears nothing, or was received from elsewhere, is not ours.
 
-use super::clones;
 use crate::checkpoints;
 use crate::cli::Request;
 use crate::report::Leftover;
 use crate::store::Store;
+use crate::verbs::clones;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wharf_core::{CloneRecord, ContainerId, MANIFEST, Result, time};

@@ -1,14 +1,14 @@
 //! `checkpoints`: those that are kept by name, listed, shown, removed, and thinned out by what the configuration says.
 
 use super::archive;
-use super::checkpoint::home;
+use super::take::home;
 use crate::checkpoints::{self, Kept};
 use crate::cli::{Checkpoints, ListFormat, Request};
 use crate::report::{self, CheckpointRow, SnapshotRow};
 use wharf_core::{ContainerId, DatasetEntry, Error, Kind, Manifest, Result, time};
 use wharf_disk::{Cause, Dataset, Snapshot};
 
-pub(super) fn checkpoints(request: &Request, asked: &Checkpoints) -> Result<()> {
+pub(in crate::verbs) fn checkpoints(request: &Request, asked: &Checkpoints) -> Result<()> {
     let home = home(request)?;
     match asked {
         Checkpoints::List { id, format } => {

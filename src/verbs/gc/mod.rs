@@ -3,10 +3,12 @@
 //! Every directory is judged and removed under its container's lock, by what its record says: whoever makes, starts or
 //! deletes a container holds that lock, and no process is known by its number alone.
 
-use super::{Found, gc_disk};
+mod disk;
+
 use crate::cli::{ListFormat, Request};
 use crate::report::{self, Leftover, Log};
 use crate::store::{Entry, Store};
+use crate::verbs::Found;
 use std::path::Path;
 use wharf_core::{ContainerId, Error, Kind, RecordState, Result, Status, Verb};
 use wharf_sys::procfs::Procfs;
@@ -37,7 +39,7 @@ pub(super) fn gc(request: &Request, apply: bool, stopped: bool, format: ListForm
         }
     }
     // After the containers, whose clones go with them.
-    let (left, notes) = gc_disk::look(request);
+    let (left, notes) = disk::look(request);
     for (left, mut row) in left {
         if apply {
             match left.remove() {

@@ -9,10 +9,10 @@
 //! ```
 
 use super::disks::Disks;
-use super::{Found, locate, no_such};
 use crate::checkpoints::{self, Images};
 use crate::cli::{self, Request};
 use crate::report::{self, Log};
+use crate::verbs::{Found, locate, no_such};
 use std::path::PathBuf;
 use wharf_core::{
     Bundle, Captured, Checkpoint, Digest, Error, MANIFEST_VERSION, Manifest, Memory, RecordState, Result, SpecDigest,
@@ -22,7 +22,7 @@ use wharf_core::{
 /// CRIU's log beside the images.
 const LOG: &str = "dump.log";
 
-pub(super) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) -> Result<()> {
+pub(in crate::verbs) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) -> Result<()> {
     let id = &asked.id;
     // What is refused anyway is refused before another verb is waited for.
     allowed(id, Found::look(&request.root, id)?.status()?, Verb::Checkpoint)?;

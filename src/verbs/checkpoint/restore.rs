@@ -7,22 +7,28 @@
 //! record, pid file, release   they run
 //! ```
 
-use super::create::{self, Then};
 use super::disks::{self, Restored};
-use super::{Found, backend, checkpoint, run, witness};
+use super::take;
 use crate::checkpoints;
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
 use crate::route::{Place, Route};
+use crate::verbs::create::{self, Then};
+use crate::verbs::{Found, backend, run, witness};
 use std::path::Path;
 use wharf_core::{Bundle, ContainerId, Error, Job, Kind, Manifest, Restore, Result, phases};
 
 /// The payload's exit code; 0 when it is left to itself.
-pub(super) fn restore(request: &Request, asked: &cli::Restore, options: &LogOptions, log: &Log) -> Result<i32> {
+pub(in crate::verbs) fn restore(
+    request: &Request,
+    asked: &cli::Restore,
+    options: &LogOptions,
+    log: &Log,
+) -> Result<i32> {
     let id = &asked.create.id;
     let mut wanted = asked.wanted.clone();
     if let Some(name) = &asked.name {
-        wanted.images.path = checkpoints::named(&checkpoint::home(request)?, id, name)?;
+        wanted.images.path = checkpoints::named(&take::home(request)?, id, name)?;
     }
     phases::enter("verify");
     let path = wanted.images.path.clone();

@@ -9,7 +9,7 @@
 //!
 //! An archive is believed as its maker is: digests find damage, not malice.
 
-use super::checkpoint::home;
+use super::take::home;
 use crate::checkpoints::{self, Kept, Reader, Writer};
 use crate::cli::Request;
 use std::fs::{self, File};
@@ -47,13 +47,13 @@ pub(super) fn export(kept: &Kept, from: Option<&Kept>, output: Option<&Path>) ->
     if manifest.parent.is_some() {
         return Err(Error::unsupported(&*doing).because("its memory continues that of an earlier --pre-dump"));
     }
-    let entries = super::checkpoints::entries(manifest);
+    let entries = super::kept::entries(manifest);
     let earlier = match from {
         None => None,
         Some(from) => {
-            let known = super::checkpoints::entries(whole(from, &doing)?);
+            let known = super::kept::entries(whole(from, &doing)?);
             let one = |entry: &DatasetEntry| {
-                let before = known.iter().find(|known| known.guid == entry.guid).map(super::checkpoints::snapshot);
+                let before = known.iter().find(|known| known.guid == entry.guid).map(super::kept::snapshot);
                 before.ok_or_else(|| {
                     Error::invalid(&*doing)
                         .because(format!("checkpoint {} has no snapshot of {}", from.name, entry.name))
@@ -112,7 +112,7 @@ fn write(
         archive.file(&name, size, &mut file).map_err(written)?;
     }
     for (index, entry) in entries.iter().enumerate() {
-        let snapshot = super::checkpoints::snapshot(entry);
+        let snapshot = super::kept::snapshot(entry);
         let before = earlier.map(|earlier| &earlier[index]);
         let (mut reader, writer) = std::io::pipe().map_err(written)?;
         std::thread::scope(|scope| {
@@ -154,7 +154,7 @@ impl Drop for Begun {
     fn drop(&mut self) {
         if !self.done {
             for snapshot in &self.snapshots {
-                super::checkpoints::drop_kept(snapshot);
+                super::kept::drop_kept(snapshot);
             }
             let _ = checkpoints::remove(&self.path);
         }
@@ -193,7 +193,7 @@ pub(super) fn import(request: &Request, input: Option<&Path>) -> Result<()> {
     }
     let earlier = match about["from"].as_str() {
         None => None,
-        Some(from) => Some(super::checkpoints::find(request, &id, from).map_err(|_| {
+        Some(from) => Some(super::kept::find(request, &id, from).map_err(|_| {
             Error::invalid(&*doing)
                 .because(format!("it continues checkpoint {from} of {id}, which is not here"))
                 .hint("import that one first")
@@ -208,9 +208,9 @@ pub(super) fn import(request: &Request, input: Option<&Path>) -> Result<()> {
         next = archive.next().map_err(&read)?;
     }
     check(&path, &manifest, &doing)?;
-    let count = super::checkpoints::entries(&manifest).len();
+    let count = super::kept::entries(&manifest).len();
     for index in 0..count {
-        let entry = &super::checkpoints::entries(&manifest)[index];
+        let entry = &super::kept::entries(&manifest)[index];
         let target = target(request, entry, earlier.as_ref(), &doing)?;
         let marks = Marks::now(id.as_str(), &name).kept_in(&path);
         let (reader, mut writer) = std::io::pipe().map_err(&read)?;
@@ -265,7 +265,7 @@ pub(super) fn import(request: &Request, input: Option<&Path>) -> Result<()> {
 /// Where a stream goes: on from the earlier checkpoint's dataset, or to a new one.
 fn target(request: &Request, entry: &DatasetEntry, earlier: Option<&Kept>, doing: &str) -> Result<String> {
     if let Some(earlier) = earlier {
-        let known = super::checkpoints::entries(whole(earlier, doing)?);
+        let known = super::kept::entries(whole(earlier, doing)?);
         let same = known.iter().find(|known| known.paths == entry.paths);
         return same.map(|known| known.name.clone()).ok_or_else(|| {
             Error::invalid(doing).because(format!(
@@ -279,7 +279,7 @@ fn target(request: &Request, entry: &DatasetEntry, earlier: Option<&Kept>, doing
     let parent = configured.ok_or_else(|| {
         Error::invalid(doing).because("storage.zfs_dataset is not in the configuration: there is no place for its disk")
     })?;
-    Ok(format!("{parent}/{}{:016x}", super::checkpoints::IMPORTED, entry.snapshot_guid))
+    Ok(format!("{parent}/{}{:016x}", super::kept::IMPORTED, entry.snapshot_guid))
 }
 
 /// Every file as the manifest has it, before anything is made of it.
