@@ -2,8 +2,10 @@
 
 use harness::{Bundle, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json, limit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{major, minor};
 use nix::unistd::Pid;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -100,6 +102,26 @@ pub(crate) fn trials() -> Feature {
             let most = exit["memory_peak"].as_u64().unwrap_or(0);
             ensure!(most >= 40 * MIB && most.abs_diff(peak) <= peak / 20, "{most} bytes, by hand {peak}: {exit}");
             host.runtime.must(&["delete", bundle.id()]).map(drop)
+        })
+        .trial("bytes of block devices are told", |host| {
+            host.needs_controller(if host.is_v2() { "io" } else { "blkio" })?;
+            let on_disk = |path: &&&str| {
+                let device = std::fs::metadata(path).map_or(0, |about| about.dev());
+                Path::new(&format!("/sys/dev/block/{}:{}", major(device), minor(device))).exists()
+            };
+            let Some(place) = ["/var/tmp", "/root", "/"].iter().find(on_disk) else {
+                return Err(Stop::skipped("nothing here is on a block device"));
+            };
+            let dir = PathBuf::from(place).join(host.unique("io"));
+            std::fs::create_dir(&dir)?;
+            let bundle = host.bundle()?.mount("/disk", "bind", &dir.to_string_lossy(), &["bind", "rw"]);
+            let ended = kept(host, bundle.payload(&["write-direct", "/disk/file", "4"]));
+            std::fs::remove_dir_all(&dir)?;
+            let (_, exit) = ended?;
+            ensure_eq!(exit["code"], 0, "{exit}");
+            let written = exit["io_written"].as_u64().unwrap_or(0);
+            ensure!((4 * MIB..8 * MIB).contains(&written) && exit["io_read"].is_u64(), "{exit}");
+            Ok(())
         })
         .trial("a kill for want of memory is told by whose limit it was", |host| {
             host.needs_controller("memory")?;

@@ -4,6 +4,7 @@ use crate::{Found, Refused, number, say};
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -56,6 +57,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
             Ok(Value::Null)
         }
         ("alloc", [mebibytes]) => alloc(number(mebibytes)? as usize),
+        ("write-direct", [path, mebibytes]) => write_direct(path, number(mebibytes)? as usize),
         ("hold", [mebibytes]) => hold(number(mebibytes)? as usize),
         ("fork", [count]) => fork(number(count)? as usize),
         ("fork-on", []) => fork_on(),
@@ -169,6 +171,19 @@ fn alloc(mebibytes: usize) -> Found {
     }
     let sum: usize = blocks.iter().map(|block| block[0] as usize).sum();
     Ok(json!({ "allocated": sum }))
+}
+
+/// Past the cache of files: what is written is on its way to the device when this returns.
+fn write_direct(path: &str, mebibytes: usize) -> Found {
+    const PAGE: usize = 4096;
+    let direct = nix::fcntl::OFlag::O_DIRECT.bits();
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).custom_flags(direct).open(path)?;
+    let block = vec![1u8; (1 << 20) + PAGE];
+    let skipped = block.as_ptr().align_offset(PAGE);
+    for _ in 0..mebibytes {
+        file.write_all(&block[skipped..][..1 << 20])?;
+    }
+    Ok(json!({ "written": mebibytes << 20 }))
 }
 
 /// Takes memory, says so, and keeps it.

@@ -2,7 +2,7 @@
 
 use crate::handle::{Handle, system};
 use crate::layout::Layout;
-use crate::parse::{field, number};
+use crate::parse::{SERVICE_BYTES, counts_always, field, number, transferred};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use wharf_core::{CgroupPaths, Oom, OomVerdict, Result, Usage};
 use wharf_sys::Errno;
@@ -24,6 +24,8 @@ struct Counted {
     cpu_user: Option<u64>,
     cpu_system: Option<u64>,
     peak: Option<u64>,
+    read: Option<u64>,
+    written: Option<u64>,
     killed: u64,
     groups: u64,
 }
@@ -37,6 +39,7 @@ enum Part {
     CpuUser,
     CpuSystem,
     Peak,
+    Io,
     /// How many were killed in it, by whichever limit.
     Killed,
 }
@@ -86,6 +89,17 @@ impl Account {
         add("cpuacct", &cpu_v1, &[(Part::CpuStat, "cpu.stat")])?;
         let memory_v1 = [(Part::Killed, "memory.oom_control"), (Part::Peak, "memory.max_usage_in_bytes")];
         add("memory", &memory_v1, &[(Part::Killed, "memory.events"), (Part::Peak, "memory.peak")])?;
+        if let Some(index) = layout.find("blkio").or(layout.unified()) {
+            let files = if layout.hierarchies[index].v2 { &["io.stat"] } else { SERVICE_BYTES };
+            for file in files {
+                if let Some(source) = open(index, &paths[index], file)? {
+                    account.own.push((Part::Io, source));
+                    if counts_always(file) {
+                        break;
+                    }
+                }
+            }
+        }
         let counted = account.count();
         account.before = (counted.killed, counted.groups);
         if let Some(index) = layout.find("memory") {
@@ -118,6 +132,8 @@ impl Account {
             cpu_user: now.cpu_user,
             cpu_system: now.cpu_system,
             memory_peak: now.peak,
+            io_read: now.read,
+            io_written: now.written,
             oom: (killed > 0).then(|| self.verdict(killed, now.groups > self.before.1)),
         }
     }
@@ -139,6 +155,11 @@ impl Account {
                 Part::Cpu => cpu = Some(number(&text) / 1000),
                 Part::CpuUser => user = number(&text),
                 Part::CpuSystem => system = number(&text),
+                Part::Io => {
+                    let [read, written] = transferred(&text);
+                    counted.read = Some(counted.read.unwrap_or(0).max(read));
+                    counted.written = Some(counted.written.unwrap_or(0).max(written));
+                }
                 Part::Peak => counted.peak = Some(number(&text)),
                 Part::Killed => {
                     (counted.killed, counted.groups) = (field(&text, "oom_kill"), field(&text, "oom_group_kill"));

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 use wharf_core::{Error, Result};
-use wharf_sys::cgroup_fs::{self, read_piece, read_pieces};
+use wharf_sys::cgroup_fs::{self, Control, Dir, read_piece, read_pieces};
 
 /// What the host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +180,19 @@ impl Layout {
     /// The v2 hierarchy.
     pub fn unified(&self) -> Option<usize> {
         self.hierarchies.iter().position(|hierarchy| hierarchy.v2)
+    }
+
+    /// Where v2 is alone, `cgroup.procs` of its root and of the caller's own cgroup, of a layout that was detected.
+    pub fn root_and_own(&self) -> Result<Option<(Control, Control)>> {
+        if self.version() != Version::V2 {
+            return Ok(None);
+        }
+        let open = |path: &str| {
+            let opened =
+                Dir::open(&self.base).and_then(|base| base.open_control(&self.below_base(0, path, "cgroup.procs")));
+            opened.map_err(|errno| Error::system(format!("open cgroup.procs of cgroup {path}"), errno as i32))
+        };
+        Ok(Some((open("/")?, open(&self.hierarchies[0].own)?)))
     }
 
     /// Which hierarchy freezes, and lists the processes of a container.

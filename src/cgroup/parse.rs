@@ -17,17 +17,22 @@ pub(crate) enum Table {
     Sectors,
 }
 
+/// On v1, the best first. A scheduler that weighs has the first ones, and they are empty where it is not in use; the throttle
+/// counts without one. So the first that shows a device is the one, and [`counts_always`] the last to be looked at.
+pub(crate) const SERVICE_BYTES: &[&str] = &[
+    "blkio.bfq.io_service_bytes_recursive",
+    "blkio.io_service_bytes_recursive",
+    "blkio.throttle.io_service_bytes_recursive",
+    "blkio.throttle.io_service_bytes",
+];
+
+pub(crate) fn counts_always(file: &str) -> bool {
+    file.starts_with("blkio.throttle.")
+}
+
 /// Each table by the files that may hold it on v1, the best first.
 pub(crate) const BLOCK_IO: [(Table, &[&str]); 8] = [
-    (
-        Table::ServiceBytes,
-        &[
-            "blkio.bfq.io_service_bytes_recursive",
-            "blkio.io_service_bytes_recursive",
-            "blkio.throttle.io_service_bytes_recursive",
-            "blkio.throttle.io_service_bytes",
-        ],
-    ),
+    (Table::ServiceBytes, SERVICE_BYTES),
     (
         Table::Serviced,
         &[
@@ -124,6 +129,7 @@ pub(crate) fn fill(found: &mut Statistics, part: Part, text: &str) {
         Part::Cpus => found.cpuset.cpus = list(text),
         Part::Mems => found.cpuset.mems = list(text),
         Part::CpusetFlag(flag) => set_flag(found, flag, text),
+        Part::BlockIo(table) if !entries(found, table).is_empty() => {}
         Part::BlockIo(table) => *entries(found, table) = block_io(text),
         Part::IoStat => io_stat(found, text),
         Part::CpuPressure => found.cpu.psi = pressure(text),
@@ -230,6 +236,17 @@ fn io_stat(found: &mut Statistics, text: &str) {
     }
 }
 
+/// Bytes read and written, of all devices: io.stat, or a table of v1.
+pub(crate) fn transferred(text: &str) -> [u64; 2] {
+    let mut found = Statistics::default();
+    let part = if text.contains('=') { Part::IoStat } else { Part::BlockIo(Table::ServiceBytes) };
+    fill(&mut found, part, text);
+    ["Read", "Write"].map(|op| {
+        let all = found.blkio.io_service_bytes_recursive.iter().filter(|entry| entry.op == op);
+        all.map(|entry| entry.value).sum()
+    })
+}
+
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
 fn pressure(text: &str) -> Option<Pressure> {
     let mut found = Pressure::default();
@@ -321,7 +338,9 @@ mod tests {
     fn block_io_of_both_versions_has_one_form() {
         let entry = |op: &str, value| BlockIoEntry { major: 8, minor: 16, op: op.to_owned(), value };
         let v1 = filled(&[
+            (Part::BlockIo(Table::ServiceBytes), "Total 0\n"),
             (Part::BlockIo(Table::ServiceBytes), "8:16 Read 512\n8:16 Write 7\nTotal 519\n"),
+            (Part::BlockIo(Table::ServiceBytes), "8:16 Read 1\nTotal 1\n"),
             (Part::BlockIo(Table::Sectors), "8:16 9\n"),
         ]);
         assert_eq!(v1.blkio.io_service_bytes_recursive, [entry("Read", 512), entry("Write", 7)]);
@@ -329,6 +348,9 @@ mod tests {
         let v2 = filled(&[(Part::IoStat, "8:16 rbytes=512 wbytes=7 rios=2 wios=1 dbytes=4 dios=4\n")]);
         assert_eq!(v2.blkio.io_service_bytes_recursive, [entry("Read", 512), entry("Write", 7)]);
         assert_eq!(v2.blkio.io_serviced_recursive, [entry("Read", 2), entry("Write", 1)]);
+        assert_eq!(transferred("8:16 Read 512\n8:16 Write 7\n8:0 Read 1\nTotal 520\n"), [513, 7]);
+        assert_eq!(transferred("8:16 rbytes=512 wbytes=7 rios=2 wios=1\n8:0 rbytes=1 wbytes=0\n"), [513, 7]);
+        assert_eq!(transferred(""), [0, 0]);
     }
 
     #[test]

@@ -160,9 +160,9 @@ impl Meter {
         }
         if opener.has("blkio") {
             for (table, names) in parse::BLOCK_IO {
-                // Only a scheduler that weighs has the first names; the throttle counts without one.
                 for name in names {
-                    if self.add(opener, Part::BlockIo(table), name)? {
+                    let there = self.add(opener, Part::BlockIo(table), name)?;
+                    if there && parse::counts_always(name) {
                         break;
                     }
                 }

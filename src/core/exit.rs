@@ -89,6 +89,11 @@ pub struct Usage {
     /// The most memory it ever had, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_peak: Option<u64>,
+    /// Bytes that were read from block devices, and written to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_read: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_written: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<Oom>,
 }
@@ -195,6 +200,8 @@ impl Exit {
             ("cpu-user-microseconds", self.usage.cpu_user),
             ("cpu-system-microseconds", self.usage.cpu_system),
             ("memory-peak-bytes", self.usage.memory_peak),
+            ("io-read-bytes", self.usage.io_read),
+            ("io-written-bytes", self.usage.io_written),
         ];
         for (name, number) in numbers {
             if let Some(number) = number {

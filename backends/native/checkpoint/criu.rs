@@ -3,6 +3,7 @@
 //! CRIU calls back at certain moments (`notify_scripts`) and waits for the answer. No answer, or "no success", and it
 //! takes back what it has done: the processes run on, or what was restored is killed.
 
+use super::view::View;
 use super::wire::{Fields, Message};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -140,6 +141,7 @@ pub(crate) struct Born<'a> {
     /// A root file system that becomes a mount in a mount namespace of CRIU's own: CRIU restores on nothing else, and
     /// whatever ends us, nothing of it is left on the host.
     pub(crate) root: Option<&'a Path>,
+    pub(crate) view: Option<&'a View>,
     /// Of images and of the log, with their paths.
     pub(crate) dirs: Option<[(&'a OwnedFd, &'a Path); 2]>,
     /// Descriptors that it keeps, by their numbers here, from [`KEPT_FROM`] on.
@@ -185,7 +187,7 @@ impl Program {
     }
 
     fn ask(&self, message: &Message) -> Result<Response> {
-        let mut criu = self.start(&Born { ours: false, apart: true, root: None, dirs: None, kept: &[] })?;
+        let mut criu = self.start(&Born { ours: false, apart: true, root: None, view: None, dirs: None, kept: &[] })?;
         criu.send(message)?;
         let response = criu.receive()?;
         criu.end();
@@ -239,6 +241,9 @@ fn become_criu(path: &CStr, born: &Born<'_>, telling: &OwnedFd, said: &OwnedFd) 
         process::set_session()?;
     }
     signal::reset_all()?;
+    if let Some(view) = born.view {
+        view.take()?;
+    }
     if let Some(root) = born.root {
         let root = CString::new(root.as_os_str().as_encoded_bytes()).map_err(|_| Errno::EINVAL)?;
         namespace::unshare(flag::NEWNS)?;

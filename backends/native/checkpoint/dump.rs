@@ -3,6 +3,7 @@
 use super::criu::{Born, Criu, Program, Version, request};
 use super::descriptors::{self, Standard};
 use super::guard::Guard;
+use super::view::View;
 use super::wire::Message;
 use super::{explain, mounts, options};
 use crate::draft::open_proc;
@@ -150,10 +151,12 @@ pub(crate) fn checkpoint(
         dir::replace_at(images.as_fd(), DESCRIPTORS, ".descriptors.json", links.as_bytes())
             .map_err(|errno| Error::system(format!("write {DESCRIPTORS}"), errno as i32))?;
     }
+    let view = View::open(bundle)?;
     let mut criu = program.start(&Born {
         ours: false,
         apart: true,
         root: None,
+        view: view.as_ref(),
         dirs: Some([(&images, &asked.images.path), (&work, place)]),
         kept: &[],
     })?;

@@ -22,6 +22,7 @@ mod place;
 mod preflight;
 mod restore;
 mod restored;
+mod view;
 mod wire;
 
 pub use criu::PLACES;

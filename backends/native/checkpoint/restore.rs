@@ -16,6 +16,7 @@
 use super::criu::{Born, KEPT_FROM, request};
 use super::dump::{bound, configure, joined, open_dir, program};
 use super::restored::{Restored, Speaker};
+use super::view::View;
 use super::wire::Message;
 use super::{options, place};
 use crate::draft::{Judged, cgroup_mounts};
@@ -118,11 +119,13 @@ fn create(
         options.external_mount(&mount.destination, &mount.source);
     }
     kept.tell(&judged, asked, &mut options);
+    let view = View::open(judged.job.bundle)?;
     let mut cgroup = Cgroup::create(&judged.cgroup, tell)?;
     let born = Born {
         ours: asked.images.shell_job,
         apart: !asked.images.shell_job,
         root: Some(Path::new(&judged.rootfs)),
+        view: view.as_ref(),
         dirs: Some([(&images, &asked.images.path), (&work, &place)]),
         kept: &kept.all,
     };
