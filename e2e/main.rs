@@ -91,10 +91,12 @@ mod untrusted_code;
 mod update;
 mod user;
 mod user_namespace;
+mod vm;
 
 fn main() -> std::process::ExitCode {
     harness::main(vec![
         process::trials(),
+        vm::trials(),
         user::trials(),
         capabilities::trials(),
         rlimits::trials(),

@@ -10,6 +10,7 @@ mod checkpoints;
 mod cli;
 mod config;
 mod doctor;
+mod guest;
 mod report;
 mod route;
 mod store;
@@ -50,6 +51,10 @@ fn entry<'a>(words: impl Iterator<Item = &'a CStr>) -> c_int {
     if argv0 == wharf_monitor::NAME {
         wharf_sys::arena::retire();
         return wharf_monitor::main(&words.collect::<Vec<_>>());
+    }
+    let is_ours = [&b"wharf-"[..], b"/wharf-"].iter().any(|start| argv0.as_bytes().starts_with(start));
+    if is_ours && let Some(code) = guest::entry(&argv0, &mut words) {
+        return code;
     }
     command(&argv0, words.collect())
 }

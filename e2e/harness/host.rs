@@ -55,6 +55,22 @@ impl Host {
         })
     }
 
+    /// The same host with the runtime under test given these options in every call.
+    pub fn with_options(&self, options: &[&str]) -> Result<Self, Stop> {
+        let script = self.new_dir("options")?.join(self.runtime.name());
+        let options: Vec<String> = options.iter().map(|option| format!("'{option}'")).collect();
+        let program = self.runtime.program().display();
+        std::fs::write(&script, format!("#!/bin/sh\nexec {program} {} \"$@\"\n", options.join(" ")))?;
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(Host {
+            runtime: Runtime::new(script).with_root(self.root()),
+            dir: self.dir.clone(),
+            tag: format!("{}-o", self.tag),
+            payload: self.payload.clone(),
+            next: AtomicU32::new(0),
+        })
+    }
+
     /// The same host with the runtime under test called by an ordinary user: his uid and gid, no other group, and no
     /// environment but a runtime directory of his own, where the containers' records are. `before` is shell, run as root
     /// by the process that becomes the runtime.

@@ -66,7 +66,12 @@ const SIGNAL: Operand =
 /// Options before the verb.
 pub(super) const GLOBALS: &[Opt] = &[
     value("root", None, "DIR", "Directory of the containers' records [default: /run/wharf or $XDG_RUNTIME_DIR/wharf]"),
-    value("backend", None, "NAME", "Where create and run put the container: native, crun, runc or an absolute path"),
+    value(
+        "backend",
+        None,
+        "NAME",
+        "Where create and run put the container: native, vm, crun, runc or an absolute path",
+    ),
     value("log", None, "FILE", "Append the log to FILE instead of writing it to stderr"),
     choice("log-format", None, "FORMAT", &["text", "json"], "Form of the log [default: text]"),
     choice(

@@ -159,8 +159,20 @@ const PROXMOX: &[Key] = &[
 
 const VM: &[Key] = &[
     key("qemu_path", Form::Path, "The program qemu-system-*."),
-    key("kernel", Form::Path, "The guests' kernel."),
-    key("allowed_paths", Form::List(&Form::Path), "Directories that a bundle's vm section may name files in."),
+    key("kernel", Form::Path, "The guests' kernel, instead of the newest of /boot."),
+    key("modules", Form::Path, "Directory of that kernel's drivers, where it is not beside it as in a package."),
+    key("cache", Form::Path, "Directory of what guests boot from, instead of /var/cache/wharf/vm."),
+    key(
+        "processor",
+        Form::Choice(&["auto", "kvm", "emulation"]),
+        "What executes the guest: auto is KVM where it is seen to boot the guest, else emulation.",
+    ),
+    key(
+        "memory",
+        Form::Number { least: 192, most: 1 << 24 },
+        "MiB of memory of a machine whose container has no limit, instead of 512.",
+    ),
+    key("timeout", Form::Number { least: 1, most: 3600 }, "How many seconds a guest may take to boot, instead of 60."),
 ];
 
 /// What the predecessors of a key were called, and what is often written instead.

@@ -44,6 +44,20 @@ pub(crate) struct Configuration {
     top: Node,
 }
 
+/// What is said of virtual machines.
+#[derive(Debug)]
+pub(crate) struct Machines<'c> {
+    pub(crate) qemu_path: Option<&'c str>,
+    pub(crate) kernel: Option<&'c str>,
+    pub(crate) modules: Option<&'c str>,
+    pub(crate) cache: Option<&'c str>,
+    pub(crate) processor: Option<&'c str>,
+    /// MiB.
+    pub(crate) memory: Option<u64>,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
+}
+
 /// What every verb needs.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
@@ -179,6 +193,22 @@ impl Configuration {
         self.top.get("storage")?.get("zfs_dataset").and_then(Node::text)
     }
 
+    /// The section `vm`.
+    pub(crate) fn vm(&self) -> Option<Machines<'_>> {
+        let vm = self.top.get("vm")?;
+        let text = |key| vm.get(key).and_then(Node::text);
+        let number = |key| vm.get(key).and_then(Node::number);
+        Some(Machines {
+            qemu_path: text("qemu_path"),
+            kernel: text("kernel"),
+            modules: text("modules"),
+            cache: text("cache"),
+            processor: text("processor"),
+            memory: number("memory"),
+            timeout: number("timeout"),
+        })
+    }
+
     /// Everything that is wrong, in the order of the file.
     pub(crate) fn faults(&self) -> Vec<Error> {
         self.judge().1.iter().map(|fault| self.error(fault)).collect()
@@ -191,7 +221,7 @@ impl Configuration {
 
     /// Sections that are judged and that no backend of this build reads.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let waiting = ["network", "proxmox", "vm"].into_iter().filter(|key| self.top.get(key).is_some());
+        let waiting = ["network", "proxmox"].into_iter().filter(|key| self.top.get(key).is_some());
         waiting.map(|key| format!("{key} is well-formed, and no backend of this build uses it")).collect()
     }
 

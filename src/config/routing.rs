@@ -55,7 +55,7 @@ fn backend(node: &Node, pointer: &str, routing: &Routing, faults: &mut Vec<Fault
     let text = node.text()?;
     let fault = Fault::new(node.at, pointer, format!("unknown backend {text:?}"));
     match Name::of(text, &routing.runtimes) {
-        Name::Native | Name::Runtime(_) | Name::Known | Name::Path => return Some(text.to_owned()),
+        Name::Native | Name::Vm | Name::Runtime(_) | Name::Known | Name::Path => return Some(text.to_owned()),
         Name::Later(Later { what }) => {
             faults.push(Fault { why: format!("the backend {text:?} ({what}) is not in this build of wharf"), ..fault })
         }

@@ -13,6 +13,7 @@ use crate::{
     Record, Remark, Restore, Result, Statistics, Status, Terminal, Verb, allowed,
 };
 use oci_spec::runtime::LinuxResources;
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -218,6 +219,11 @@ pub trait Backend {
     /// Ends every process of the container, whatever its status, and removes all that `create` made except the state
     /// directory. Collects errors and goes on.
     fn delete(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings>;
+
+    /// What `state` says besides, as annotations.
+    fn notes(&self, _record: &Record) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
 
     /// Passes signals on to a payload that this process created and waits for its end.
     fn wait(&self, record: &Record) -> Result<Ended>;

@@ -25,6 +25,9 @@ pub struct Exit {
     /// The signal that wharf sent it and that ended it; else the last one that wharf sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<Sent>,
+    /// Why the witness could not see it, or had to bring it about, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     #[serde(flatten)]
     pub usage: Usage,
 }
@@ -172,6 +175,7 @@ impl Exit {
             started: None,
             finished: None,
             sent: None,
+            cause: None,
             usage: Usage::default(),
         }
     }
@@ -213,6 +217,9 @@ impl Exit {
 
     /// In words, where there is more to say than a status.
     pub fn reason(&self) -> Option<String> {
+        if self.cause.is_some() {
+            return self.cause.clone();
+        }
         let killed = |signal| matches!(self.ended, Ended::Signaled { signal: by, .. } if by == signal);
         match (&self.sent, &self.usage.oom) {
             (Some(Sent { by: Sender::Lifetime, signal, .. }), _) if killed(*signal) || self.ended == Ended::Unknown => {
@@ -248,6 +255,7 @@ mod tests {
             started: Some("2026-01-01T00:00:00Z".to_owned()),
             finished: Some("2026-01-01T00:00:01Z".to_owned()),
             sent: None,
+            cause: None,
             usage: Usage::default(),
         }
     }

@@ -62,7 +62,7 @@ fn zfs_lines(patient: &Patient<'_>) -> Vec<Line> {
 /// None for wharf itself.
 fn runtime(routing: &Routing, name: &str) -> Option<Line> {
     let (what, cause) = match routing.place(name) {
-        Ok(Place::Native) => return None,
+        Ok(Place::Native | Place::Vm) => return None,
         Ok(Place::Delegate { path, .. }) => match version(&path, &["--version"]) {
             Ok(version) => return Some(Line::good(AREA, format!("backend {name}: {version}, {}", path.display()))),
             Err(why) => (format!("backend {name} at {}", path.display()), why),

@@ -53,9 +53,22 @@ impl Watch {
             started: notes::started(&self.dir),
             sent: notes::sent(&self.dir, ended, &finished),
             finished: Some(finished),
+            cause: None,
             usage,
         };
         write(self.dir.as_fd(), &exit)
+    }
+
+    /// The same at once, with the reason in words where there is one that no status tells.
+    pub fn finish_because(mut self, ended: Ended, cause: Option<String>) -> Result<()> {
+        let finished = time::now();
+        let usage = self.usage();
+        let (started, sent) = (notes::started(&self.dir), notes::sent(&self.dir, ended, &finished));
+        let finished = Some(finished);
+        write(
+            self.dir.as_fd(),
+            &Exit { version: EXIT_VERSION, witness: self.kind, ended, started, sent, finished, cause, usage },
+        )
     }
 
     /// The same at once, for whoever was told the status.

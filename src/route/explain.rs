@@ -96,6 +96,7 @@ impl Explanation {
             Ok(route) => {
                 let (backend, program) = match route.place {
                     Place::Native => ("native".to_owned(), None),
+                    Place::Vm => ("vm".to_owned(), None),
                     Place::Delegate { name, path, args } => (name, Some(program(&path.display().to_string(), &args))),
                 };
                 Now { backend: Some(backend), program, why: Some(route.why), error: None }

@@ -91,7 +91,7 @@ impl Routing {
 
     /// Every name that may stand for a backend, absolute paths aside.
     pub(crate) fn names(&self) -> Vec<String> {
-        let mut names = vec!["native".to_owned()];
+        let mut names = vec!["native".to_owned(), "vm".to_owned()];
         names.extend(self.runtimes.iter().map(|runtime| runtime.name.clone()));
         names.extend(name::KNOWN.iter().map(|known| (*known).to_owned()));
         names.dedup();
@@ -278,6 +278,7 @@ pub(crate) fn cgroup_parent(path: &str) -> Cow<'_, str> {
 pub(crate) fn recorded(name: &str) -> Place {
     match name {
         "native" => Place::Native,
+        "vm" => Place::Vm,
         _ => Place::Delegate { name: name.to_owned(), path: PathBuf::from(name), args: Vec::new() },
     }
 }

@@ -11,13 +11,8 @@ pub(super) const DIRECTORIES: &[&str] = &["/usr/local/bin", "/usr/bin", "/usr/sb
 pub(super) const KNOWN: &[&str] = &["crun", "runc", "youki"];
 
 /// Reserved for backends that this build does not have.
-const LATER: &[(&str, &str)] = &[
-    ("lxc", "LXC containers"),
-    ("proxmox", "containers of Proxmox VE"),
-    ("pct", "containers of Proxmox VE"),
-    ("vm", "virtual machines"),
-    ("qemu", "virtual machines"),
-];
+const LATER: &[(&str, &str)] =
+    &[("lxc", "LXC containers"), ("proxmox", "containers of Proxmox VE"), ("pct", "containers of Proxmox VE")];
 
 /// Another OCI runtime that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +32,7 @@ pub(crate) struct Later {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Name<'r> {
     Native,
+    Vm,
     /// Of the configuration.
     Runtime(&'r Runtime),
     /// Looked for in the usual directories.
@@ -51,6 +47,9 @@ impl<'r> Name<'r> {
     pub(crate) fn of(text: &str, runtimes: &'r [Runtime]) -> Self {
         if text == "native" {
             return Name::Native;
+        }
+        if ["vm", "qemu"].contains(&text) {
+            return Name::Vm;
         }
         if let Some(runtime) = runtimes.iter().find(|runtime| runtime.name == text) {
             return Name::Runtime(runtime);
@@ -71,6 +70,8 @@ impl<'r> Name<'r> {
 pub(crate) enum Place {
     /// Namespaces of this host, by our own hand.
     Native,
+    /// A virtual machine of its own.
+    Vm,
     /// Another runtime: the name it was asked for by, its absolute path, and its options.
     Delegate { name: String, path: PathBuf, args: Vec<String> },
 }
@@ -83,6 +84,7 @@ pub(super) fn place(name: &str, runtimes: &[Runtime]) -> Result<Place> {
     };
     match Name::of(name, runtimes) {
         Name::Native => Ok(Place::Native),
+        Name::Vm => Ok(Place::Vm),
         Name::Runtime(runtime) => delegate(runtime.path.clone(), &runtime.args),
         Name::Path => delegate(PathBuf::from(name), &[]),
         Name::Known => Ok(Place::Delegate { name: name.to_owned(), path: find(name, DIRECTORIES)?, args: Vec::new() }),
@@ -90,7 +92,7 @@ pub(super) fn place(name: &str, runtimes: &[Runtime]) -> Result<Place> {
             Err(Error::new(Kind::Usage, format!("backend {name:?} ({what})")).because("is not in this build of wharf"))
         }
         Name::Unknown => Err(Error::new(Kind::Usage, format!("unknown backend {name:?}"))
-            .hint("native, crun, runc, youki, a runtime of the configuration, or an absolute path")),
+            .hint("native, vm, crun, runc, youki, a runtime of the configuration, or an absolute path")),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod fd;
 pub mod kernel;
 pub mod lot;
 pub mod lsm;
+pub mod machine;
 pub mod meter;
 pub mod mount;
 pub mod namespace;

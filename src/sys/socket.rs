@@ -15,6 +15,21 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     Ok((own(ends[0].into())?, own(ends[1].into())?))
 }
 
+/// Two connected ends of one stream of bytes.
+pub fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0i32; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: ends is room for two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) as libc::c_long })?;
+    Ok((own(ends[0].into())?, own(ends[1].into())?))
+}
+
+/// A socket without a name that keeps message borders and is connected (`SOCK_SEQPACKET`).
+pub fn sequenced() -> Result<OwnedFd> {
+    // SAFETY: plain integers.
+    own(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0) as libc::c_long })
+}
+
 /// A datagram socket without a name.
 pub fn datagram() -> Result<OwnedFd> {
     // SAFETY: plain integers.

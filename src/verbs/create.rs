@@ -11,7 +11,7 @@
 
 use super::clones::{self, Placed};
 use super::witness::{self, Wish};
-use super::{Found, backend, facts, pid_file};
+use super::{Found, backend_of_today, facts, pid_file};
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
 use crate::route::Route;
@@ -52,7 +52,7 @@ pub(super) fn make(
     let bundle = Bundle::open(&asked.bundle)?;
     phases::enter("route");
     let route = facts::choose(request, asked.id.as_str(), &bundle)?;
-    let backend = backend(&route.place)?;
+    let backend = backend_of_today(request, &route.place)?;
     log.debug(|| format!("container {} goes to backend {}: {}", asked.id, backend.name(), route.why));
     let state_dir = request.root.join(asked.id.as_str());
     let placed = clones::place(request, &asked.id, &bundle, &route).map_err(|error| {

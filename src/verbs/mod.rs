@@ -14,6 +14,7 @@ mod features;
 mod gc;
 mod kill;
 mod list;
+mod machines;
 mod pause;
 mod pid_file;
 mod plan;
@@ -160,9 +161,18 @@ fn no_such(id: &ContainerId) -> Error {
     Error::new(Kind::NoSuchContainer, format!("container {id} does not exist"))
 }
 
+/// The same for a container that is to be made: by what the configuration says today.
+fn backend_of_today(request: &Request, place: &Place) -> Result<Box<dyn Backend>> {
+    match place {
+        Place::Vm => Ok(Box::new(wharf_vm::Vm::new(machines::settings(request)))),
+        _ => backend(place),
+    }
+}
+
 fn backend(place: &Place) -> Result<Box<dyn Backend>> {
     match place {
         Place::Native => Ok(Box::new(wharf_native::Native::new())),
+        Place::Vm => Ok(Box::new(wharf_vm::Vm::new(wharf_vm::Settings::default()))),
         Place::Delegate { name, path, args } => {
             Ok(Box::new(wharf_delegate::Delegate::new(name, path.clone(), args.clone())))
         }

@@ -1,6 +1,6 @@
 //! `plan`: what becomes of each property of a bundle. Makes nothing.
 
-use super::{backend, facts};
+use super::{backend_of_today, facts};
 use crate::cli::{self, Request};
 use crate::report::{self, Log};
 use crate::survey;
@@ -11,7 +11,7 @@ use wharf_core::{Bundle, Job, Result};
 pub(super) fn plan(request: &Request, asked: &cli::Plan, log: &Log) -> Result<i32> {
     let bundle = Bundle::open(&asked.bundle)?;
     let route = facts::choose(request, asked.id.as_str(), &bundle)?;
-    let backend = backend(&route.place)?;
+    let backend = backend_of_today(request, &route.place)?;
     log.debug(|| format!("bundle {} goes to backend {}: {}", bundle.dir.display(), backend.name(), route.why));
     let job = Job { systemd_cgroup: request.systemd_cgroup, ..Job::new(&asked.id, &bundle) };
     let rows = survey::survey(&bundle, wharf_sys::dir::effective_ids(), backend.judges(), |bundle| {

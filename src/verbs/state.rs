@@ -11,7 +11,8 @@ pub(super) fn state(root: &Path, id: &ContainerId) -> Result<()> {
     phases::enter("status");
     let (status, pid) = found.state()?;
     let owner = report::owner(found.record.owner);
-    let Found { store, entry, record, .. } = found;
+    let Found { store, entry, mut record, backend } = found;
+    record.annotations.extend(backend.notes(&record));
     let record = witness::told(record, &entry, Some(status));
     phases::enter("answer");
     report::print(&report::state(&Row::new(record, Some(status), pid, owner))?)?;

@@ -72,6 +72,20 @@ const ROOMS: &[Room] = &[
         "wharf-delegate",
         &["wharf-cgroup", "wharf-core", "wharf-foreground", "wharf-sys", "serde_json"],
     ),
+    room(
+        "backends/vm",
+        "wharf-vm",
+        &[
+            "wharf-cgroup",
+            "wharf-core",
+            "wharf-foreground",
+            "wharf-monitor",
+            "wharf-sys",
+            "oci-spec",
+            "serde",
+            "serde_json",
+        ],
+    ),
     Room {
         // The judge of the configuration's schema, and of the rules.
         tests_may: &["boon", "proptest", "serde_json"],
@@ -83,6 +97,7 @@ const ROOMS: &[Room] = &[
                 "wharf-sys",
                 "wharf-native",
                 "wharf-delegate",
+                "wharf-vm",
                 "wharf-cgroup",
                 "wharf-monitor",
                 "wharf-disk",
@@ -107,6 +122,7 @@ const ROOMS: &[Room] = &[
     Room { tests_may: &["boon"], ..module("src/config", &["crate::route", "wharf-core", "serde", "serde_json"]) },
     module("src/checkpoints", &["wharf-core", "wharf-sys"]),
     module("src/cli", &["crate::config", "wharf-core", "wharf-sys", "clap", "serde_json"]),
+    module("src/guest.rs", &["crate::cli", "crate::report", "crate::verbs", "wharf-core", "wharf-sys", "wharf-vm"]),
     module("src/survey", &["wharf-core", "serde_json"]),
     module(
         "src/doctor",
@@ -140,6 +156,7 @@ const ROOMS: &[Room] = &[
             "wharf-sys",
             "wharf-native",
             "wharf-delegate",
+            "wharf-vm",
             "wharf-disk",
             "wharf-monitor",
             "oci-spec",

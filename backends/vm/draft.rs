@@ -1,0 +1,223 @@
+//! Judges a job and makes the machine.
+
+use crate::host::{self, Launch};
+use crate::machine::{Accelerator, Kernel, Machine, find_qemu};
+use crate::pty::Pty;
+use crate::reduce::{Reduced, reduce, rootfs};
+use crate::{NAME, Processor, Vm, sweep};
+use serde_json::json;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wharf_cgroup::{Cgroup, Layout, Wanted};
+use wharf_core::{
+    CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, Remark, Result, Supervisor, Terminal, WitnessKind,
+    phases,
+};
+use wharf_monitor::identity;
+use wharf_sys::procfs::Procfs;
+use wharf_sys::terminal::Size;
+use wharf_sys::{CWD, Errno, fd, libc, signal};
+
+pub(crate) struct Judged<'a> {
+    vm: &'a Vm,
+    job: Job<'a>,
+    reduced: Reduced,
+    rootfs: PathBuf,
+    qemu: PathBuf,
+    kernel: Kernel,
+    cgroup: Wanted,
+    expected: CgroupPaths,
+    terminal: Terminal<'a>,
+}
+
+impl<'a> Judged<'a> {
+    pub(crate) fn new(vm: &'a Vm, job: Job<'a>) -> Result<Self> {
+        if !wharf_sys::dir::is_all_root() {
+            return Err(Error::unsupported("a virtual machine for an ordinary user")
+                .because("its files are given owners, which only root may do"));
+        }
+        let refuse =
+            |option: &str, why: &str| Err(Error::unsupported(format!("{option} for a virtual machine")).because(why));
+        if job.preserve_fds > 0 || std::env::var_os("LISTEN_FDS").is_some() {
+            return refuse("--preserve-fds or LISTEN_FDS", "descriptors of the host do not reach into it");
+        }
+        if job.pidfd_socket.is_some() {
+            return refuse("--pidfd-socket", "its first process is not one of this host");
+        }
+        let terminal = job.terminal()?;
+        let settings = &vm.settings;
+        let rootfs = rootfs(job.bundle)?;
+        let mut reduced = reduce(job.bundle, &rootfs, settings.memory)?;
+        if std::env::var_os("NOTIFY_SOCKET").is_some() {
+            let text =
+                "NOTIFY_SOCKET of the caller has no effect: the payload's word that it is ready is not passed on";
+            reduced.remarks.push(Remark::without_effect("process/env", text));
+        }
+        let linux = job.bundle.spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).map(|path| {
+            path.to_str().ok_or_else(|| Error::invalid("a cgroup path that is not UTF-8").at("linux/cgroupsPath"))
+        });
+        let path = path.transpose()?;
+        let mut cgroup = if job.systemd_cgroup {
+            let annotations =
+                job.bundle.spec.annotations().iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
+            Wanted::in_scope(Layout::detect(path)?, path, job.id, Some(&reduced.resources), annotations)?
+        } else {
+            Wanted::new(Layout::detect(path)?, path, job.id, Some(&reduced.resources), false)?
+        };
+        // The payload's rules are the guest's; QEMU opens /dev/kvm, and has its sandbox.
+        cgroup.leave_out_device_rules(false);
+        let expected = cgroup.expected()?;
+        Ok(Judged {
+            qemu: find_qemu(settings.qemu.as_deref())?,
+            kernel: Kernel::find(settings.kernel.as_deref(), settings.modules.as_deref())?,
+            vm,
+            reduced,
+            rootfs,
+            cgroup,
+            expected,
+            terminal,
+            job,
+        })
+    }
+
+    fn cache(&self) -> &Path {
+        &self.vm.settings.cache
+    }
+
+    /// In the order in which they are tried. What has failed since the host's boot is not tried again.
+    fn accelerators(&self, boot: &str) -> Result<Vec<Accelerator>> {
+        let usable = fd::openat(CWD, c"/dev/kvm", libc::O_RDWR, 0);
+        match (self.vm.settings.processor, usable) {
+            (Processor::Emulation, _) | (Processor::Auto, Err(_)) => Ok(vec![Accelerator::Tcg]),
+            (Processor::Auto, Ok(_)) if self.kernel.has_failed_with_kvm(self.cache(), boot) => {
+                Ok(vec![Accelerator::Tcg])
+            }
+            (Processor::Auto, Ok(_)) => Ok(vec![Accelerator::Kvm, Accelerator::Tcg]),
+            (Processor::Kvm, Ok(_)) => Ok(vec![Accelerator::Kvm]),
+            (Processor::Kvm, Err(errno)) => Err(Error::system("use /dev/kvm", errno as i32)
+                .hint("the key vm.processor of the configuration asks for it; auto falls back to emulation")),
+        }
+    }
+}
+
+impl Draft for Judged<'_> {
+    fn remarks(&self) -> Vec<Remark> {
+        self.reduced.remarks.iter().cloned().chain(self.cgroup.remarks()).collect()
+    }
+
+    fn describe(&self, record: &mut Record) {
+        record.rootfs = self.rootfs.to_string_lossy().into_owned();
+        record.cgroup.clone_from(&self.expected);
+        record.witness = Some(WitnessKind::Watcher);
+    }
+
+    fn create(
+        self: Box<Self>,
+        dir: BorrowedFd<'_>,
+        record: &Record,
+        tell: &dyn Fn(CgroupPaths) -> Result<()>,
+    ) -> Result<Created> {
+        phases::enter("image");
+        let image = self.kernel.image(self.cache())?;
+        let proc = Procfs::open().map_err(|errno| Error::system("open /proc", errno as i32))?;
+        let boot = proc.boot_id().map_err(|errno| Error::system("read the boot's name", errno as i32))?;
+        let accelerators = self.accelerators(&boot)?;
+        let tries = accelerators.len() as u32;
+        if self.job.then_start {
+            // From here on signals are for the payload, and wait until there is one.
+            signal::block_all().map_err(|errno| Error::system("block signals", errno as i32))?;
+        }
+        let process = self.job.bundle.spec.process().as_ref();
+        let size = process
+            .and_then(|process| process.console_size())
+            .map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
+        let pty = Pty::open(self.terminal, size)?;
+        phases::enter("cgroup");
+        let mut cgroup = Cgroup::create(&self.cgroup, tell)?;
+        let words = [(self.job.no_pivot, "--no-pivot"), (self.job.no_new_keyring, "--no-new-keyring")];
+        let (memory, cpus) = (self.reduced.memory, self.reduced.cpus);
+        let job = host::Job {
+            id: self.job.id.to_string(),
+            state_dir: self.job.state_dir.to_owned(),
+            machine: Machine { qemu: self.qemu, kernel: image.kernel, initrd: image.initrd, memory, cpus },
+            accelerators,
+            patience: self.vm.settings.patience,
+            bindings: self.reduced.bindings,
+            config: self.reduced.config,
+            words: words.iter().filter(|(asked, _)| *asked).map(|(_, word)| (*word).to_owned()).collect(),
+            terminal: pty.is_some(),
+            cgroup: cgroup.paths(),
+        };
+        phases::enter("boot");
+        let slave = pty.as_ref().map(|pty| &pty.slave);
+        let mut launched = Launch::start(dir, &job, cgroup.birth_fd(), slave);
+        if matches!(launched, Err(Errno::E2BIG)) && cgroup.birth_fd().is_some() {
+            cgroup.forgo_birth();
+            launched = Launch::start(dir, &job, None, slave);
+        }
+        let launch = match launched {
+            Ok(launch) => launch,
+            Err(errno) => {
+                let error = cgroup.explain(Error::system("start the machine's stand-in", errno as i32), errno);
+                cgroup.undo();
+                return Err(error);
+            }
+        };
+        let record = Record { cgroup: cgroup.paths(), ..record.clone() };
+        let undoing = Undo { launch: Some(launch), record };
+        let Some(launch) = &undoing.launch else {
+            return Err(Error::new(Kind::System, "start the machine's stand-in"));
+        };
+        if cgroup.birth_fd().is_none() {
+            cgroup.place(launch.pid)?;
+        }
+        launch.go()?;
+        // Each boot has its time, and so has what follows.
+        let patience = self.vm.settings.patience * (tries + 1) + Duration::from_secs(10);
+        let accelerator = launch.settle(patience)?;
+        if accelerator == Accelerator::Tcg && tries > 1 {
+            self.kernel.note_failure_with_kvm(&self.vm.settings.cache, &boot);
+        }
+        let init = identity::of(&proc, launch.pid, &launch.pidfd)?;
+        let (paths, warnings) = (cgroup.paths(), cgroup.warnings());
+        cgroup.leave();
+        if let Some(foreground) = pty.and_then(|pty| pty.foreground) {
+            self.vm.foreground.replace(Some(foreground));
+        }
+        Ok(Created {
+            engine_pid: init.pid,
+            supervisor: Supervisor::Process(init.clone()),
+            init,
+            cgroup: paths,
+            private: json!({"driver": "qemu", "accelerator": accelerator.word(), "memory": memory, "cpus": cpus, "name": NAME}),
+            warnings,
+            hold: Box::new(undoing),
+        })
+    }
+}
+
+/// Dropped before its release, it ends the machine and takes the cgroup away.
+struct Undo {
+    launch: Option<Launch>,
+    record: Record,
+}
+
+impl Hold for Undo {
+    fn release(mut self: Box<Self>) -> Result<()> {
+        match self.launch.take() {
+            Some(launch) => launch.release(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(launch) = self.launch.take() {
+            drop(launch);
+            let _ = sweep(&self.record);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Who makes the machine: driver `qemu`. It knows nothing of what is said over the channel.
+
+pub(crate) mod cpio;
+pub(crate) mod drivers;
+mod image;
+mod qemu;
+
+pub(crate) use image::Kernel;
+pub(crate) use qemu::{Accelerator, Machine, Numbers, find as find_qemu};
