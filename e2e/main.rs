@@ -52,6 +52,7 @@ mod mount_targets;
 mod mount_types;
 mod namespaces;
 mod nested_engine;
+mod nested_lxc;
 mod nested_sandbox;
 mod no_new_privileges;
 mod notify_socket;
@@ -128,6 +129,7 @@ fn main() -> std::process::ExitCode {
         rootless_podman::trials(),
         untrusted_code::trials(),
         nested_engine::trials(),
+        nested_lxc::trials(),
         nested_sandbox::trials(),
         devices::trials(),
         sysctl::trials(),

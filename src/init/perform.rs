@@ -12,6 +12,7 @@ use wharf_sys::lot::Lot;
 use wharf_sys::lsm::{self, Attribute, Module};
 use wharf_sys::namespace::Side;
 use wharf_sys::process::{self, Ended, ExecStrings, exit_now};
+use wharf_sys::procfs::Procfs;
 use wharf_sys::shared::Page;
 use wharf_sys::spawn::{self, Outcome};
 use wharf_sys::{Errno, Fd, apparmor, credentials, kernel, libc, namespace, signal, socket};
@@ -166,6 +167,22 @@ impl<'a> Init<'a> {
         Ok(())
     }
 
+    /// A file of the host's procfs, for writing. In a container of LXC its parts are covered by mounts of their own, mostly
+    /// read-only; the container's procfs, which we have just mounted, has nothing on it yet.
+    fn open_proc(&self, path: &CStr) -> Result<OwnedFd, Errno> {
+        let how = resolve::BENEATH | resolve::NO_XDEV | resolve::NO_MAGICLINKS;
+        let open = |root: Fd| fd::openat2(root, path, libc::O_WRONLY, 0, how);
+        match open(self.slot(Slot::PROC)) {
+            Err(Errno::EXDEV) => {
+                let own = target::existing(&self.lot, self.slot(Slot::ROOT), c"proc").map_err(|_| Errno::EXDEV)?;
+                // What the image has there is no procfs, and a bind of the host's is covered again.
+                let own = Procfs::of(own)?;
+                fd::openat2(&own, path, libc::O_WRONLY, 0, how)
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn close(&mut self, slot: Slot) {
         let number = std::mem::replace(&mut self.slots[usize::from(slot.0)], -1);
         if number != -1 {
@@ -253,8 +270,7 @@ impl<'a> Init<'a> {
             Step::Hostname { name } => namespace::set_hostname(plan.bytes(name))?,
             Step::Domainname { name } => namespace::set_domainname(plan.bytes(name))?,
             Step::WriteProc { path, value } => {
-                let how = resolve::BENEATH | resolve::NO_XDEV | resolve::NO_MAGICLINKS;
-                let file = fd::openat2(self.slot(Slot::PROC), plan.text(path), libc::O_WRONLY, 0, how)?;
+                let file = self.open_proc(plan.text(path))?;
                 fd::write_all(self.lot.put(file), plan.bytes(value))?;
             }
             Step::LoopbackUp {} => namespace::loopback_up()?,

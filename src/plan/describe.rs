@@ -7,6 +7,7 @@ use wharf_steps::facts::{NO_DEVPTS, OUTSIDE, executable, hook_end};
 use wharf_steps::{Failure, Slot, Step};
 
 const EPERM: i32 = 1;
+const EXDEV: i32 = 18;
 const ELOOP: i32 = 40;
 
 impl Plan {
@@ -39,6 +40,8 @@ impl Plan {
                     self.text(*target)
                 ))
             }
+            Step::WriteProc { .. } if failure.errno == EXDEV => Error::unsupported(self.describe(*step))
+                .because("another mount covers it on this host, and the container has no procfs of its own on /proc"),
             Step::OpenTerminal { path, .. } if failure.facts == NO_DEVPTS => {
                 Error::invalid(self.describe(*step)).because(format!("there is no devpts on {}", self.text(*path)))
             }
