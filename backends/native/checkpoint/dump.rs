@@ -2,7 +2,7 @@
 
 use super::criu::{Born, Criu, Program, Version, request};
 use super::descriptors::{self, Standard};
-use super::guard::Guard;
+use super::guard::{Guard, Task};
 use super::view::View;
 use super::wire::Message;
 use super::{explain, mounts, options};
@@ -162,7 +162,7 @@ pub(crate) fn checkpoint(
     })?;
     let freezer = (!frozen_before && !record.cgroup.freezer_file.is_empty())
         .then(|| (record.cgroup.freezer_file.as_str(), thaw_word(&record.cgroup.freezer_file)));
-    let guard = Guard::stand(&criu.pidfd, freezer)?;
+    let guard = Guard::stand(&criu.pidfd, Task::Dump(freezer), view.as_ref())?;
     criu.send(&message)?;
     let outcome = converse(&criu, asked, &source.captured(version), frozen);
     if outcome.is_err() {

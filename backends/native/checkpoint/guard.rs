@@ -1,8 +1,10 @@
-//! A small process beside a dump: if wharf dies in the middle, nothing stands still for more than a second.
+//! A small process beside CRIU: if wharf dies in the middle, nothing of a dump stands still for more than a second, and the
+//! host's cgroup mount has its options back.
 //!
-//! CRIU by itself lets the processes run on when it next speaks with us and nobody is there. Until then it may have much
-//! to write; the guard does not wait for it that long.
+//! CRIU by itself lets the processes of a dump run on, and ends those of a restore, when it next speaks with us and nobody
+//! is there. In a dump it may have much to write until then; the guard does not wait for it that long.
 
+use super::view::View;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use wharf_core::{Error, Result};
@@ -14,15 +16,26 @@ const PATIENCE: i32 = 500;
 /// How long it may take to die.
 const DEATH: i32 = 200;
 
+/// What is to be done when wharf is no more.
+pub(crate) enum Task<'a> {
+    /// CRIU is killed when it takes too long, and the container thawed: by which file, and the word for it.
+    Dump(Option<(&'a str, &'static str)>),
+    /// CRIU is waited for.
+    Restore,
+}
+
 pub(crate) struct Guard {
     line: Option<OwnedFd>,
     pid: i32,
 }
 
 impl Guard {
-    /// `freezer` is the file that thaws the container, where it shall be thawed, and the word for it.
-    pub(crate) fn stand(criu: &OwnedFd, freezer: Option<(&str, &'static str)>) -> Result<Self> {
+    pub(crate) fn stand(criu: &OwnedFd, task: Task<'_>, view: Option<&View>) -> Result<Self> {
         let failed = |errno: Errno| Error::system("start the guard of a checkpoint", errno as i32);
+        let (patience, freezer) = match task {
+            Task::Dump(freezer) => (Some(PATIENCE), freezer),
+            Task::Restore => (None, None),
+        };
         let (ours, theirs) = socket::pair().map_err(failed)?;
         let freezer = match freezer {
             None => None,
@@ -34,7 +47,11 @@ impl Guard {
         match clone(0, None).map_err(failed)? {
             Side::Child => {
                 let freezer = freezer.as_ref().map(|(file, word)| (file, *word));
-                let _ = watch(&theirs, criu, freezer);
+                if let Ok(true) = watch(&theirs, criu, patience, freezer)
+                    && let Some(view) = view
+                {
+                    view.mend();
+                }
                 process::exit_now(0)
             }
             Side::Parent { pid, .. } => Ok(Guard { line: Some(ours), pid }),
@@ -51,7 +68,13 @@ impl Drop for Guard {
     }
 }
 
-fn watch(line: &OwnedFd, criu: &OwnedFd, freezer: Option<(&OwnedFd, &str)>) -> Result<(), Errno> {
+/// Whether wharf is no more.
+fn watch(
+    line: &OwnedFd,
+    criu: &OwnedFd,
+    patience: Option<i32>,
+    freezer: Option<(&OwnedFd, &str)>,
+) -> Result<bool, Errno> {
     // What ends wharf by its terminal or its session must not end us.
     process::set_session()?;
     signal::reset_all()?;
@@ -67,9 +90,13 @@ fn watch(line: &OwnedFd, criu: &OwnedFd, freezer: Option<(&OwnedFd, &str)>) -> R
     let [line, criu, file] = [Fd(3), Fd(4), Fd(5)];
     if let Ok((1, _)) = socket::receive(line, &mut [0; 1]) {
         // Done, in one way or the other.
-        return Ok(());
+        return Ok(false);
     }
-    if !process::readable(criu.as_fd(), PATIENCE)? {
+    let Some(patience) = patience else {
+        process::readable(criu.as_fd(), -1)?;
+        return Ok(true);
+    };
+    if !process::readable(criu.as_fd(), patience)? {
         let _ = process::signal(criu, libc::SIGKILL);
         let _ = process::readable(criu.as_fd(), DEATH);
     }
@@ -77,5 +104,5 @@ fn watch(line: &OwnedFd, criu: &OwnedFd, freezer: Option<(&OwnedFd, &str)>) -> R
         // Written anew: who is seized while he is frozen may need it twice.
         fd::write(file, word.as_bytes())?;
     }
-    Ok(())
+    Ok(true)
 }

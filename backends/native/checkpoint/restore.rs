@@ -15,6 +15,7 @@
 
 use super::criu::{Born, KEPT_FROM, request};
 use super::dump::{bound, configure, joined, open_dir, program};
+use super::guard::{Guard, Task};
 use super::restored::{Restored, Speaker};
 use super::view::View;
 use super::wire::Message;
@@ -137,6 +138,8 @@ fn create(
         }
     };
     let mut restored = Restored::new(criu, cgroup.paths(), record, work, place);
+    let guard = view.as_ref().filter(|view| view.needs_mending());
+    let guard = guard.map(|view| Guard::stand(&restored.criu.pidfd, Task::Restore, Some(view))).transpose()?;
     // Its children are born where it is.
     let placed = cgroup.take(restored.criu.pid);
     if cgroup.is_scope() {
@@ -149,6 +152,7 @@ fn create(
     restored.criu.send(&message)?;
     let mut speaker = Speaker { judged: &judged, record, console: console.as_ref(), master: None };
     restored.until_restored(&mut speaker)?;
+    drop(guard);
     let master = speaker.master.take();
     let pidfd = process::pidfd(restored.pid);
     let pidfd = pidfd.map_err(|errno| Error::system("find the restored process", errno as i32))?;

@@ -42,15 +42,24 @@ impl View {
         namespace::unshare(flag::NEWCGROUP)?;
         back.write("0")
     }
-}
 
-impl Drop for View {
-    fn drop(&mut self) {
+    /// Sets the options again. Where that cannot be, nobody is left to be told.
+    pub(crate) fn mend(&self) {
         if let View::Mend(options) = self
             && !options.is_empty()
         {
             let _ = set(options);
         }
+    }
+
+    pub(crate) fn needs_mending(&self) -> bool {
+        matches!(self, View::Mend(options) if !options.is_empty())
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.mend();
     }
 }
 
