@@ -44,6 +44,7 @@ mod limits;
 mod list;
 mod listen_fds;
 mod log_format;
+mod lxc;
 mod masked_paths;
 mod memory_policy;
 mod mount_idmap;
@@ -95,7 +96,7 @@ mod user_namespace;
 mod vm;
 
 fn main() -> std::process::ExitCode {
-    harness::main(vec![
+    let own = vec![
         process::trials(),
         vm::trials(),
         user::trials(),
@@ -200,5 +201,34 @@ fn main() -> std::process::ExitCode {
         engines::routing::trials(),
         engines::exit_record::trials(),
         leak_check::trials(),
-    ])
+        lxc::trials(),
+    ];
+    harness::main(own.into_iter().chain(lxc::also(on_lxc())).collect())
+}
+
+/// What is tried on the LXC backend as well.
+fn on_lxc() -> Vec<harness::Feature> {
+    vec![
+        process::trials(),
+        user::trials(),
+        capabilities::trials(),
+        rlimits::trials(),
+        no_new_privileges::trials(),
+        oom_score_adj::trials(),
+        root::trials(),
+        hostname::trials(),
+        terminal::trials(),
+        mount_types::trials(),
+        mount_targets::trials(),
+        masked_paths::trials(),
+        readonly_paths::trials(),
+        devices::trials(),
+        sysctl::trials(),
+        resources_devices::trials(),
+        seccomp::trials(),
+        exit_codes::trials(),
+        exec::trials(),
+        exec_terminal::trials(),
+        exec_failures::trials(),
+    ]
 }

@@ -56,6 +56,17 @@ impl Feature {
         self.trials.push((format!("{}: {sentence}", self.name), Box::new(body)));
         self
     }
+
+    /// The same trials on another host, each called by `name` and its own name; `host` may skip them. Those of which
+    /// `is_other` knows why they cannot hold there are left out.
+    pub fn on(self, name: &'static str, host: fn(&Host) -> Result<Host, Stop>, is_other: fn(&str) -> bool) -> Self {
+        let there = |(sentence, body): (String, Body)| {
+            let body: Body = Box::new(move |own: &Host| body(&host(own)?));
+            (format!("{name}, {sentence}"), body)
+        };
+        let trials = self.trials.into_iter().filter(|(sentence, _)| !is_other(sentence)).map(there).collect();
+        Feature { name, trials }
+    }
 }
 
 /// Runs every feature's trials; arguments as `cargo test` hands them on. One at a time: each is followed by a check that

@@ -36,6 +36,8 @@ pub struct Handle {
     main: Option<(usize, String)>,
     /// Of systemd, which it is.
     pub(crate) unit: Option<UnitRecord>,
+    /// Name of the one inside that the processes are in; empty where they are in this one itself.
+    pub(crate) inner: String,
     /// The container's own cgroup there is removed.
     vacated: Cell<bool>,
 }
@@ -124,6 +126,7 @@ impl Handle {
                 places: Vec::new(),
                 main: None,
                 unit: None,
+                inner: String::new(),
                 vacated: Cell::new(false),
             });
         }
@@ -140,7 +143,8 @@ impl Handle {
             .collect();
         let freezer = layout.freezer().filter(|_| !paths.freezer.is_empty());
         let main = freezer.map(|hierarchy| (hierarchy, paths.freezer.clone()));
-        Ok(Handle { layout, base: Some(base), places, main, unit: paths.unit.clone(), vacated: Cell::new(false) })
+        let (unit, inner) = (paths.unit.clone(), paths.inner.clone());
+        Ok(Handle { layout, base: Some(base), places, main, unit, inner, vacated: Cell::new(false) })
     }
 
     /// Nothing more is done with it.
@@ -332,8 +336,8 @@ impl Handle {
     /// Removes the cgroup that lists the processes if there are none, nor other cgroups in it: then nobody is left, and
     /// nobody will be.
     pub fn vacate(&self) -> bool {
-        // systemd's is systemd's to remove.
-        if self.unit.is_some() {
+        // systemd's is systemd's to remove, and one inside another is not all there is.
+        if self.unit.is_some() || !self.inner.is_empty() {
             return false;
         }
         let own = self.main().and_then(|(base, hierarchy, path)| {

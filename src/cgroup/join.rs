@@ -3,6 +3,7 @@
 use crate::handle::{Handle, system};
 use crate::layout::Version;
 use crate::systemd;
+use crate::wanted;
 use std::os::fd::OwnedFd;
 use wharf_core::{Error, Manager, Result};
 use wharf_sys::Errno;
@@ -29,7 +30,7 @@ impl Handle {
             .places
             .iter()
             .filter(|place| place.made > 0)
-            .map(|place| (place.hierarchy, place.path.clone()))
+            .map(|place| (place.hierarchy, wanted::below(&place.path, &self.inner)))
             .collect();
         let wrong = |text: &str, why: &str| Error::invalid(format!("--cgroup {text}")).because(why);
         for text in asked {
@@ -55,7 +56,7 @@ impl Handle {
                 });
                 if meant {
                     found = true;
-                    path.truncate(self.path_of(*hierarchy).len());
+                    *path = wanted::below(self.path_of(*hierarchy), &self.inner);
                     if !below.is_empty() {
                         *path = format!("{path}/{below}");
                     }

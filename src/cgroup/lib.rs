@@ -22,6 +22,7 @@ mod path;
 #[cfg(test)]
 mod samples;
 mod scope;
+mod seat;
 mod statistics;
 mod systemd;
 mod update;

@@ -58,6 +58,8 @@ pub struct Wanted {
     pub(crate) unit: Option<Unit>,
     /// Device rules were asked for, and there will be none.
     without_rules: bool,
+    /// Name of the cgroup inside that the container's processes will be in; empty where they are in this one itself.
+    inner: String,
 }
 
 impl Wanted {
@@ -91,8 +93,18 @@ impl Wanted {
         let rules = devices::read(asked)?;
         let fingerprint = devices::fingerprint(&rules);
         let (lines, program, unit) = (None, None, None);
-        let mut wanted =
-            Wanted { layout, paths, writes, lines, program, fingerprint, optional, unit, without_rules: false };
+        let mut wanted = Wanted {
+            layout,
+            paths,
+            writes,
+            lines,
+            program,
+            fingerprint,
+            optional,
+            unit,
+            without_rules: false,
+            inner: String::new(),
+        };
         let leave_out = optional && asked.is_empty();
         if let Some(hierarchy) = wanted.layout.find("devices") {
             if !leave_out {
@@ -115,8 +127,18 @@ impl Wanted {
         (self.lines, self.program, self.without_rules) = (None, None, asked);
     }
 
+    /// The container's processes will be in a cgroup of that name inside this one, which somebody else makes.
+    pub fn set_inner(&mut self, name: &str) {
+        name.clone_into(&mut self.inner);
+    }
+
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Where the container's processes will be, in each hierarchy, as a path below its mount point.
+    pub fn payload_paths(&self) -> impl Iterator<Item = String> + '_ {
+        self.paths.iter().map(|path| below(path, &self.inner))
     }
 
     /// One number for the device rules, for the record: [`crate::Update`] tells a change by it.
@@ -160,14 +182,14 @@ impl Wanted {
             })
             .collect();
         let hierarchy = &self.layout.hierarchies[main];
+        let [seen, payload, freezer] = [path.clone(), path.clone(), below(path, &self.inner)];
         let freezer_file = if hierarchy.freezes() {
-            format!("{}{path}/{}", hierarchy.mount_point, hierarchy.freezer_file())
+            format!("{}{freezer}/{}", hierarchy.mount_point, hierarchy.freezer_file())
         } else {
             String::new()
         };
-        let [seen, payload, freezer] = [path.clone(), path.clone(), path.clone()];
         let unit = self.unit.as_ref().map(|unit| unit.record.clone());
-        CgroupPaths { seen, payload, freezer, freezer_file, made: levels, apart, unit }
+        CgroupPaths { seen, payload, freezer, freezer_file, inner: self.inner.clone(), made: levels, apart, unit }
     }
 
     /// Whether anything was asked of a hierarchy.
@@ -176,6 +198,11 @@ impl Wanted {
             || self.lines.as_ref().is_some_and(|(own, _)| *own == hierarchy)
             || (self.program.is_some() && self.layout.hierarchies[hierarchy].v2)
     }
+}
+
+/// The path of a cgroup inside another; that one itself where the name is empty.
+pub(crate) fn below(path: &str, name: &str) -> String {
+    if name.is_empty() { path.to_owned() } else { format!("{path}/{name}") }
 }
 
 /// The writes for `resources` on a host of this layout. They serve a new cgroup and one in use alike.

@@ -12,7 +12,7 @@ pub(super) fn read(file: &Configuration, faults: &mut Vec<Fault>) -> Routing {
     let mut routing = Routing { source: Some(file.path.display().to_string()), ..Routing::default() };
     for entry in remarkless(top.get("runtimes")) {
         let pointer = format!("runtimes/{}", below("", &entry.0));
-        if let Name::Native | Name::Later(_) = Name::of(&entry.0, &[]) {
+        if let Name::Native | Name::Lxc | Name::Later(_) = Name::of(&entry.0, &[]) {
             faults.push(Fault::new(entry.1, pointer, format!("{:?} is a backend of wharf's own", entry.0)));
             continue;
         }
@@ -55,7 +55,9 @@ fn backend(node: &Node, pointer: &str, routing: &Routing, faults: &mut Vec<Fault
     let text = node.text()?;
     let fault = Fault::new(node.at, pointer, format!("unknown backend {text:?}"));
     match Name::of(text, &routing.runtimes) {
-        Name::Native | Name::Vm | Name::Runtime(_) | Name::Known | Name::Path => return Some(text.to_owned()),
+        Name::Native | Name::Lxc | Name::Vm | Name::Runtime(_) | Name::Known | Name::Path => {
+            return Some(text.to_owned());
+        }
         Name::Later(Later { what }) => {
             faults.push(Fault { why: format!("the backend {text:?} ({what}) is not in this build of wharf"), ..fault })
         }

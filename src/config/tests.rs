@@ -332,8 +332,8 @@ mod importing {
 
     #[test]
     fn a_backend_that_is_not_there_is_to_be_mended_by_hand() {
-        let notes = imported(&[]).notes;
-        let expected = "to be mended in the result: routing/2/backend: the backend \"lxc\" (LXC containers) is not in";
+        let notes = imported(&[("lxc", "proxmox")]).notes;
+        let expected = "to be mended in the result: routing/2/backend: the backend \"proxmox\" (containers of Proxmox VE) is not in";
         assert!(notes.iter().any(|note| note.starts_with(expected)), "{notes:#?}");
     }
 }

@@ -107,6 +107,11 @@ pub trait Backend {
         true
     }
 
+    /// Whether a process of ours stands in for the payload and writes down how that ends.
+    fn stands_in(&self) -> bool {
+        false
+    }
+
     /// Judges the whole job. Nothing exists afterwards that did not before.
     fn draft<'a>(&'a self, job: Job<'a>) -> Result<Box<dyn Draft + 'a>>;
 

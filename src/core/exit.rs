@@ -42,6 +42,8 @@ pub enum WitnessKind {
     Watcher,
     /// The `wait` that asked.
     Wait,
+    /// The process that stands in for the payload.
+    StandIn,
 }
 
 /// The wait status of a process (wait(2)).

@@ -103,6 +103,10 @@ pub struct CgroupPaths {
     /// The file that says whether it is frozen, on the host. Records of before have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub freezer_file: String,
+    /// Name of the cgroup below `payload`, in each hierarchy, that the container's processes are in, where they are not
+    /// in `payload` itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub inner: String,
     /// How many levels, counted from the leaf, were made by us and are ours to remove.
     pub made: u32,
     /// The hierarchies of cgroup v1 where path or levels differ from `payload` and `made`.

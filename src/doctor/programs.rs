@@ -63,6 +63,10 @@ fn zfs_lines(patient: &Patient<'_>) -> Vec<Line> {
 fn runtime(routing: &Routing, name: &str) -> Option<Line> {
     let (what, cause) = match routing.place(name) {
         Ok(Place::Native | Place::Vm) => return None,
+        Ok(Place::Lxc) => {
+            let version = wharf_lxc::version().unwrap_or_else(|| "of an unknown version".to_owned());
+            return Some(Line::good(AREA, format!("backend lxc: LXC {version}, {}", wharf_lxc::START)));
+        }
         Ok(Place::Delegate { path, .. }) => match version(&path, &["--version"]) {
             Ok(version) => return Some(Line::good(AREA, format!("backend {name}: {version}, {}", path.display()))),
             Err(why) => (format!("backend {name} at {}", path.display()), why),

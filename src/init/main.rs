@@ -7,6 +7,7 @@
 #![no_main]
 
 mod become_payload;
+mod carried;
 mod mount;
 mod perform;
 mod target;

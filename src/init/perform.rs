@@ -1,12 +1,12 @@
 //! The loop over the steps, and the words with the parent.
 
 use crate::become_payload::{self, Payload};
-use crate::{mount, target, terminal};
+use crate::{carried, mount, target, terminal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 use wharf_steps::facts::{FILTER_FLAG_NEW_LISTENER, hook_end, listener_page, stamps};
-use wharf_steps::{BORN, Failure, LISTENING, List, Phase, Slot, Step, View};
+use wharf_steps::{BORN, CARRIED, Failure, LISTENING, List, Phase, Slot, Step, View};
 use wharf_sys::fd::{self, resolve};
 use wharf_sys::lot::Lot;
 use wharf_sys::lsm::{self, Attribute, Module};
@@ -48,11 +48,18 @@ pub(crate) struct Init<'a> {
     pub(crate) terminal: Option<terminal::Pair>,
 }
 
-/// The arguments are the plan's descriptor, and how many descriptors from 3 on are the payload's. Never returns.
+/// The arguments are the plan's descriptor, and how many descriptors from 3 on are the payload's; or one word, where both
+/// are to be received. Never returns.
 pub(crate) fn main(arguments: &[&CStr]) -> ! {
     let argument = |index: usize| arguments.get(index).and_then(|text| text.to_str().ok()?.parse::<u32>().ok());
-    let (Some(number), Some(preserved)) = (argument(1), argument(2)) else { exit_now(2) };
-    let number = number as i32;
+    let (number, preserved) = match (argument(1), argument(2)) {
+        (Some(number), Some(preserved)) => (number as i32, preserved),
+        _ if arguments.get(1).is_some_and(|word| word.to_bytes() == CARRIED) => {
+            let proc = arguments.get(2).is_some();
+            carried::unpack(proc).unwrap_or_else(|errno| exit_now(errno as i32))
+        }
+        _ => exit_now(2),
+    };
     // Everything that was left open for us ends with the payload's exec.
     if fd::close_by_exec(preserved.saturating_add(3)).is_err() {
         exit_now(2);

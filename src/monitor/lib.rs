@@ -14,6 +14,7 @@
 mod ending;
 pub mod identity;
 mod notes;
+pub mod stand_in;
 mod watch;
 mod watcher;
 

@@ -27,6 +27,8 @@ pub struct Facts {
     pub apparmor: bool,
     /// Whoever makes the container starts it too.
     pub then_start: bool,
+    /// Another program makes the namespaces, joins those by path, and maps ids: the init begins in them.
+    pub carried: bool,
     /// `--no-pivot`
     pub no_pivot: bool,
     /// `--no-new-keyring`

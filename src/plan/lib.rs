@@ -64,7 +64,7 @@ pub fn container(spec: &Spec, facts: &Facts) -> Result<Container> {
     let namespaces = namespaces::judge(spec)?;
     let own_mounts = namespaces.has_mounts();
     let mut plan = Builder::new();
-    namespaces::enter(&namespaces, &mut plan)?;
+    namespaces::enter(&namespaces, facts, &mut plan)?;
     let copies = mounts::root(spec, facts, &namespaces, &mut plan)?;
     let terminal = terminal::judge(spec, &mut plan)?;
     let mounted = mounts::all(spec, facts, &namespaces, &copies, terminal.as_ref(), &mut notes, &mut plan)?;

@@ -220,7 +220,12 @@ fn offsets(spec: &Spec, all: &mut Namespaces) -> Result<()> {
 }
 
 /// The first steps of the init: into what it joins, and, where the kernel requires it, by way of a birth.
-pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) -> Result<()> {
+pub(crate) fn enter(all: &Namespaces, facts: &Facts, plan: &mut Builder) -> Result<()> {
+    if facts.carried {
+        plan.step(Step::Await {}, "");
+        new_cgroup(all, plan);
+        return Ok(());
+    }
     if all.born == Born::ByMiddle || !all.new_user() {
         // Until the parent has put it into its cgroup. Where it waits for its id maps anyway, that was before.
         plan.step(Step::Await {}, "");
@@ -250,11 +255,15 @@ pub(crate) fn enter(all: &Namespaces, plan: &mut Builder) -> Result<()> {
             plan.step(Step::BecomeRoot {}, "linux/uidMappings");
         }
     }
+    new_cgroup(all, plan);
+    Ok(())
+}
+
+/// Its root is the cgroup that the process is in when it is made, so not at birth.
+fn new_cgroup(all: &Namespaces, plan: &mut Builder) {
     if all.new_cgroup {
-        // Its root is the cgroup that the process is in when it is made, so not at birth.
         plan.step(Step::Unshare { flags: NEWCGROUP }, "linux/namespaces");
     }
-    Ok(())
 }
 
 /// Whether an id is one that a new user namespace has; nothing is known of a joined one.

@@ -1,5 +1,6 @@
 //! Says which rules were tried, why each did or did not match, and what follows. As text and as JSON.
 
+use super::name::LXC;
 use super::{Facts, Place, Routing, Subject};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -96,6 +97,7 @@ impl Explanation {
             Ok(route) => {
                 let (backend, program) = match route.place {
                     Place::Native => ("native".to_owned(), None),
+                    Place::Lxc => ("lxc".to_owned(), Some(program(LXC, &[]))),
                     Place::Vm => ("vm".to_owned(), None),
                     Place::Delegate { name, path, args } => (name, Some(program(&path.display().to_string(), &args))),
                 };

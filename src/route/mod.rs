@@ -278,6 +278,7 @@ pub(crate) fn cgroup_parent(path: &str) -> Cow<'_, str> {
 pub(crate) fn recorded(name: &str) -> Place {
     match name {
         "native" => Place::Native,
+        "lxc" => Place::Lxc,
         "vm" => Place::Vm,
         _ => Place::Delegate { name: name.to_owned(), path: PathBuf::from(name), args: Vec::new() },
     }

@@ -7,12 +7,14 @@ use wharf_core::{Error, Kind, Result};
 /// Where runtimes are looked for by name. $PATH is the caller's, and not trusted with this.
 pub(super) const DIRECTORIES: &[&str] = &["/usr/local/bin", "/usr/bin", "/usr/sbin", "/usr/local/sbin"];
 
+/// What makes containers of LXC.
+pub(super) const LXC: &str = "/usr/bin/lxc-start";
+
 /// Known without a configuration.
 pub(super) const KNOWN: &[&str] = &["crun", "runc", "youki"];
 
 /// Reserved for backends that this build does not have.
-const LATER: &[(&str, &str)] =
-    &[("lxc", "LXC containers"), ("proxmox", "containers of Proxmox VE"), ("pct", "containers of Proxmox VE")];
+const LATER: &[(&str, &str)] = &[("proxmox", "containers of Proxmox VE"), ("pct", "containers of Proxmox VE")];
 
 /// Another OCI runtime that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub(crate) struct Later {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Name<'r> {
     Native,
+    Lxc,
     Vm,
     /// Of the configuration.
     Runtime(&'r Runtime),
@@ -45,8 +48,10 @@ pub(crate) enum Name<'r> {
 
 impl<'r> Name<'r> {
     pub(crate) fn of(text: &str, runtimes: &'r [Runtime]) -> Self {
-        if text == "native" {
-            return Name::Native;
+        match text {
+            "native" => return Name::Native,
+            "lxc" => return Name::Lxc,
+            _ => {}
         }
         if ["vm", "qemu"].contains(&text) {
             return Name::Vm;
@@ -70,6 +75,8 @@ impl<'r> Name<'r> {
 pub(crate) enum Place {
     /// Namespaces of this host, by our own hand.
     Native,
+    /// Containers that LXC makes.
+    Lxc,
     /// A virtual machine of its own.
     Vm,
     /// Another runtime: the name it was asked for by, its absolute path, and its options.
@@ -84,6 +91,7 @@ pub(super) fn place(name: &str, runtimes: &[Runtime]) -> Result<Place> {
     };
     match Name::of(name, runtimes) {
         Name::Native => Ok(Place::Native),
+        Name::Lxc => executable(name, Path::new(LXC)).map(|()| Place::Lxc),
         Name::Vm => Ok(Place::Vm),
         Name::Runtime(runtime) => delegate(runtime.path.clone(), &runtime.args),
         Name::Path => delegate(PathBuf::from(name), &[]),
@@ -92,7 +100,7 @@ pub(super) fn place(name: &str, runtimes: &[Runtime]) -> Result<Place> {
             Err(Error::new(Kind::Usage, format!("backend {name:?} ({what})")).because("is not in this build of wharf"))
         }
         Name::Unknown => Err(Error::new(Kind::Usage, format!("unknown backend {name:?}"))
-            .hint("native, vm, crun, runc, youki, a runtime of the configuration, or an absolute path")),
+            .hint("native, lxc, vm, crun, runc, youki, a runtime of the configuration, or an absolute path")),
     }
 }
 
@@ -150,9 +158,9 @@ mod tests {
 
     #[test]
     fn an_unknown_or_relative_name_is_a_mistake_of_the_caller() {
-        for name in ["kata", "./crun", "", "lxc"] {
+        for name in ["kata", "./crun", "", "proxmox"] {
             assert_eq!(place(name, &[]).unwrap_err().kind(), Kind::Usage, "{name}");
         }
-        assert!(place("lxc", &[]).unwrap_err().to_string().contains("not in this build"));
+        assert!(place("proxmox", &[]).unwrap_err().to_string().contains("not in this build"));
     }
 }

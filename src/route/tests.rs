@@ -44,6 +44,7 @@ fn routing(rules: Vec<Rule>) -> Routing {
 fn name(route: &Route) -> &str {
     match &route.place {
         Place::Native => "native",
+        Place::Lxc => "lxc",
         Place::Vm => "vm",
         Place::Delegate { name, .. } => name,
     }

@@ -6,4 +6,4 @@ mod step;
 mod wire;
 
 pub use step::{Bytes, List, Slot, Step, Text};
-pub use wire::{BORN, Failure, LISTENING, Phase, View, write};
+pub use wire::{BORN, CARRIED, Failure, HELLO, LISTENING, Phase, View, write};

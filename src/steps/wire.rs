@@ -30,6 +30,10 @@ pub enum Phase {
 pub const BORN: u8 = 254;
 /// An answer of one byte, with the descriptor of a page: see `facts::listener_page`.
 pub const LISTENING: u8 = 253;
+/// The first message of an init that is given its plan, with all that belongs to it, over its standard input.
+pub const HELLO: u8 = 252;
+/// The one argument of such an init.
+pub const CARRIED: &[u8] = b"carried";
 /// First byte of an answer that tells a failure.
 const FAILED: u8 = 255;
 

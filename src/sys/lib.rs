@@ -17,6 +17,7 @@ pub mod meter;
 pub mod mount;
 pub mod namespace;
 pub mod notification;
+pub mod parcel;
 pub mod presence;
 pub mod probe;
 pub mod process;

@@ -272,6 +272,12 @@ pub fn set_session() -> Result<()> {
     check(unsafe { libc::setsid() as libc::c_long }).map(drop)
 }
 
+/// The kernel sends us `signal` when our parent ends (PR_SET_PDEATHSIG).
+pub fn end_with_parent(signal: i32) -> Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) as libc::c_long }).map(drop)
+}
+
 pub fn chdir(path: &CStr) -> Result<()> {
     // SAFETY: path is NUL-terminated.
     check(unsafe { libc::chdir(path.as_ptr()) as libc::c_long }).map(drop)

@@ -8,7 +8,6 @@ use crate::store::Store;
 use std::path::Path;
 use wharf_core::phases;
 use wharf_core::{Backend, ContainerId, Kind, Result, Statistics, Verb, allowed};
-use wharf_native::Native;
 
 pub(super) fn events(root: &Path, asked: &Events, log: &Log) -> Result<()> {
     match &asked.of {
@@ -40,7 +39,7 @@ fn scrape(root: &Path, asked: &Events, log: &Log) -> Result<()> {
         (None, None) => Vec::new(),
     };
     // One for all: what it finds out of the host it finds out once.
-    let native = Native::new();
+    let native = wharf_native::native();
     let mut all: Vec<(String, Statistics)> = Vec::new();
     let mut tell_of = |id: &ContainerId| {
         let store = store.as_ref().ok_or_else(|| no_such(id))?;

@@ -7,7 +7,6 @@ use crate::store::{Entry, Store};
 use std::path::Path;
 use wharf_core::phases;
 use wharf_core::{Backend, ContainerId, Error, Kind, Record, Result};
-use wharf_native::Native;
 
 /// Other runtimes that are asked at once: one that hangs takes its whole time to answer, and all others wait for it.
 const AT_ONCE: usize = 16;
@@ -84,12 +83,12 @@ fn crowd(store: &Store, ids: &[ContainerId], more: bool) -> Vec<Option<Seen>> {
 
 fn some(store: &Store, ids: &[ContainerId], more: bool) -> Vec<Option<Seen>> {
     // One for all: what it finds out of the host it finds out once.
-    let native = Native::new();
+    let native = wharf_native::native();
     ids.iter().map(|id| own(store, id, &native, more)).collect()
 }
 
 /// None for a container of another runtime.
-fn own(store: &Store, id: &ContainerId, native: &Native, more: bool) -> Option<Seen> {
+fn own(store: &Store, id: &ContainerId, native: &dyn Backend, more: bool) -> Option<Seen> {
     let found = || -> Result<(Entry, Record)> {
         let entry = store.find(id)?.ok_or_else(|| super::no_such(id))?;
         let record = entry.record()?.ok_or_else(|| super::no_such(id))?;

@@ -171,7 +171,8 @@ fn backend_of_today(request: &Request, place: &Place) -> Result<Box<dyn Backend>
 
 fn backend(place: &Place) -> Result<Box<dyn Backend>> {
     match place {
-        Place::Native => Ok(Box::new(wharf_native::Native::new())),
+        Place::Native => Ok(Box::new(wharf_native::native())),
+        Place::Lxc => Ok(Box::new(wharf_lxc::lxc())),
         Place::Vm => Ok(Box::new(wharf_vm::Vm::new(wharf_vm::Settings::default()))),
         Place::Delegate { name, path, args } => {
             Ok(Box::new(wharf_delegate::Delegate::new(name, path.clone(), args.clone())))

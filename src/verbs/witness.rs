@@ -49,12 +49,17 @@ pub(super) fn wish(request: &Request, bundle: &Bundle, backend: &dyn Backend, th
             }
         },
     };
-    let by_annotation = [lifetime.as_ref().map(|(_, at)| at), asked.as_ref().filter(|asked| asked.0).map(|(_, at)| at)];
+    // Who stands in keeps a record of the end anyway.
+    let watched = asked.as_ref().filter(|asked| asked.0 && !backend.stands_in());
+    let by_annotation = [lifetime.as_ref().map(|(_, at)| at), watched.map(|(_, at)| at)];
     if let (false, Some(at)) = (backend.can_be_watched(), by_annotation.into_iter().flatten().next()) {
         return Err(Error::unsupported(format!("a watcher for a container of {}", backend.name()))
             .because("its process is not wharf's own")
             .at(at)
             .hint("only containers of the native backend are watched"));
+    }
+    if backend.stands_in() {
+        return Ok(Wish { kind: Some(WitnessKind::StandIn), lifetime: None });
     }
     let lifetime = lifetime.map(|(lifetime, _)| lifetime);
     let configured = request.configuration.as_ref().is_some_and(|configuration| configuration.exit_record());

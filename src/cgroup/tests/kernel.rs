@@ -46,6 +46,7 @@ impl Place {
             seen: self.path.clone(),
             payload: self.path.clone(),
             freezer: self.path.clone(),
+            inner: String::new(),
             freezer_file: String::new(),
             made: self.levels,
             apart: Vec::new(),

@@ -23,7 +23,6 @@ impl Beside for Relay {
 
 pub(crate) fn wait(record: &Record, terminal: Option<wharf_foreground::Relay>, notify: Option<Relay>) -> Result<Ended> {
     let failed = |errno: Errno| Error::system(format!("wait for container {}", record.id), errno as i32);
-    let init = record.init.as_ref().ok_or_else(|| failed(Errno::ECHILD))?;
     let beside = notify.as_ref().map(|relay| relay as &dyn Beside);
-    wharf_foreground::wait(init.pid, terminal, beside).map_err(failed)
+    wharf_foreground::wait(record.engine_pid, terminal, beside).map_err(failed)
 }

@@ -1,4 +1,4 @@
-//! What the native backend remembers of a container beside the record's own fields.
+//! What is remembered of a container beside the record's own fields.
 
 use crate::host_mounts::HostMounts;
 use crate::listener::Kept;
@@ -23,6 +23,9 @@ pub(crate) struct Private {
     /// Who is given the listener of its seccomp filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) listener: Option<Kept>,
+    /// What its carrier keeps.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub(crate) carried: serde_json::Value,
     /// Number of the first step after `start`.
     pub(crate) late_from: usize,
     /// Those steps in words, because whoever calls `start` has no plan.
@@ -65,6 +68,7 @@ impl Private {
             host_mounts,
             devices,
             listener: container.listener.as_ref().map(Kept::from),
+            carried: serde_json::Value::Null,
             late_from: plan.after_start(),
             late: (plan.after_start()..plan.steps().len()).map(late).collect(),
         }

@@ -163,7 +163,7 @@ fn create(
     }
     join::kept::write(dir, &judged)?;
     let private = Private::new(&judged.container, None, judged.cgroup.device_rules());
-    restored.terminal = judged.host_terminal.zip(master).map(|terminal| (judged.native.attached.clone(), terminal));
+    restored.terminal = judged.host_terminal.zip(master).map(|terminal| (judged.host.attached.clone(), terminal));
     let (paths, warnings) = (cgroup.paths(), cgroup.warnings());
     cgroup.leave();
     Ok(Created {

@@ -1,7 +1,7 @@
 //! Judges a job: the plan, the cgroup, the hooks. Touches nothing.
 
 use crate::host_mounts::HostMounts;
-use crate::{Native, activation, hooks::Hooks, launch, notify};
+use crate::{Host, activation, hooks::Hooks, launch, notify};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -14,10 +14,12 @@ use wharf_sys::{CWD, Errno, credentials, fd, libc, procfs::Procfs};
 
 /// A job of which everything is decided.
 pub(crate) struct Judged<'a> {
-    pub(crate) native: &'a Native,
+    pub(crate) host: &'a Host,
     pub(crate) job: Job<'a>,
     pub(crate) proc: Procfs,
     pub(crate) container: Container,
+    /// What its carrier honours only nearly.
+    carried: Vec<Remark>,
     pub(crate) cgroup: Wanted,
     /// Where it will be; one that holds processes of others is refused here, before any record names it.
     pub(crate) expected: CgroupPaths,
@@ -38,7 +40,7 @@ pub(crate) struct Judged<'a> {
 }
 
 impl<'a> Judged<'a> {
-    pub(crate) fn new(native: &'a Native, job: Job<'a>) -> Result<Self> {
+    pub(crate) fn new(host: &'a Host, job: Job<'a>) -> Result<Self> {
         let listen = activation::listen()?;
         let preserved = preserved(job.preserve_fds, listen.as_ref())?;
         let terminal = job.terminal()?;
@@ -65,17 +67,26 @@ impl<'a> Judged<'a> {
             let rules = resources.and_then(|resources| resources.devices().as_ref());
             cgroup.leave_out_device_rules(rules.is_some_and(|rules| !rules.is_empty()));
         }
+        if let Some(carrier) = &host.carrier {
+            cgroup.set_inner(carrier.inner_cgroup());
+        }
         let mut facts = facts(&job, &proc, &cgroup, (uid, gid))?;
         facts.listen = listen;
+        facts.carried = host.carrier.is_some();
         let container = wharf_plan::container(spec, &facts)?;
+        let carried = match &host.carrier {
+            Some(carrier) => carrier.judge(&job, &container.namespaces)?,
+            None => Vec::new(),
+        };
         let process = spec.process().as_ref();
         let on_host = !container.namespaces.has_mounts();
         let host_mounts = on_host.then(|| HostMounts::expected(&facts.rootfs)).transpose()?;
         Ok(Judged {
-            native,
+            host,
             job,
             proc,
             container,
+            carried,
             expected: cgroup.expected()?,
             host_mounts,
             cgroup,
@@ -144,6 +155,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, (uid, gid): (u32, u32)) 
         apparmor: spec.process().as_ref().is_some_and(confined),
         all_root: wharf_sys::dir::is_all_root(),
         then_start: job.then_start,
+        carried: false,
         no_pivot: job.no_pivot,
         no_new_keyring: job.no_new_keyring,
         systemd_cgroup: job.systemd_cgroup,
@@ -161,7 +173,7 @@ fn facts(job: &Job<'_>, proc: &Procfs, cgroup: &Wanted, (uid, gid): (u32, u32)) 
 
 /// The container's cgroup in each hierarchy.
 pub(crate) fn cgroup_mounts(cgroup: &Wanted) -> Vec<CgroupMount> {
-    let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.paths()).map(|(hierarchy, path)| CgroupMount {
+    let mounts = cgroup.layout().hierarchies.iter().zip(cgroup.payload_paths()).map(|(hierarchy, path)| CgroupMount {
         name: if hierarchy.mount_point == cgroup.layout().base {
             String::new()
         } else {
@@ -227,7 +239,14 @@ impl Draft for Judged<'_> {
                 "the container gets no cgroup, as its caller may make none: it cannot be limited, counted or paused",
             )
         });
-        self.container.notes.iter().map(Note::remark).chain(self.cgroup.remarks()).chain(none).collect()
+        self.container
+            .notes
+            .iter()
+            .map(Note::remark)
+            .chain(self.cgroup.remarks())
+            .chain(none)
+            .chain(self.carried.iter().cloned())
+            .collect()
     }
 
     fn describe(&self, record: &mut Record) {

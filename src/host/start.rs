@@ -60,12 +60,13 @@ pub(crate) fn may_start(record: &Record) -> Result<()> {
     if frozen { allowed(&ContainerId::new(&record.id)?, Status::Paused, Verb::Start) } else { Ok(()) }
 }
 
-/// The terminal of a payload of this process goes to `terminal`.
+/// The terminal of a payload of this process goes to `terminal`. `started` is called when the payload runs.
 pub(crate) fn start(
     attached: Option<Attached>,
     terminal: &RefCell<Option<Relay>>,
     record: &Record,
     dir: BorrowedFd<'_>,
+    started: &dyn Fn(&Record) -> Result<()>,
 ) -> Result<Warnings> {
     match attached {
         Some(attached) => {
@@ -83,6 +84,7 @@ pub(crate) fn start(
             }
         }
     }
+    started(record)?;
     if record.poststart.is_empty() {
         return Ok(Vec::new());
     }

@@ -1,7 +1,11 @@
 //! Ends what is left of a container and takes it away. Every part is tried; what fails is told together.
 
+use crate::carrier::Carrier;
 use crate::{draft::open_proc, hooks, host_mounts, status};
-use std::os::fd::BorrowedFd;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use wharf_cgroup::Handle;
 use wharf_core::phases;
 use wharf_core::{Error, Kind, Process, Record, Result, Status, Warnings};
@@ -12,7 +16,7 @@ use wharf_sys::{Errno, fd, libc, process};
 /// file system does not die at all.
 const DEATH: i32 = 10_000;
 
-pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
+pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>, carrier: Option<&dyn Carrier>) -> Result<Warnings> {
     phases::enter("last processes");
     let mut failures = Vec::new();
     match status::cgroup(record) {
@@ -22,6 +26,10 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
                 None => end_draft(&cgroup),
             };
             failures.extend(ended.err());
+            if let Some(carrier) = carrier {
+                phases::enter("carrier");
+                failures.extend(path_of(dir).and_then(|path| carrier.remove(record, &path)).err());
+            }
             phases::enter("cgroup");
             failures.extend(cgroup.remove().err());
             cgroup.leave();
@@ -40,6 +48,16 @@ pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>) -> Result<Warnings> {
         return Ok(Vec::new());
     }
     Ok(hooks::run_all(&record.poststop, "poststop", &hooks::state(record, Status::Stopped, 0), record))
+}
+
+/// The absolute path of the state directory.
+pub(crate) fn path_of(dir: BorrowedFd<'_>) -> Result<PathBuf> {
+    let failed = |errno: Errno| Error::system("find the state directory", errno as i32);
+    let proc = open_proc()?;
+    let link = CString::new(format!("self/fd/{}", dir.as_raw_fd())).unwrap_or_default();
+    let mut buffer = [0; libc::PATH_MAX as usize];
+    let length = fd::readlinkat(&proc, &link, &mut buffer).map_err(failed)?;
+    Ok(PathBuf::from(OsStr::from_bytes(&buffer[..length])))
 }
 
 /// What [`delete`] would end or take away.
@@ -113,7 +131,7 @@ fn end_draft(cgroup: &Handle) -> Result<()> {
     for pid in cgroup.processes()? {
         let mut target = [0; 64];
         let Ok(pidfd) = process::pidfd(pid) else { continue };
-        let name = std::ffi::CString::new(format!("{pid}")).unwrap_or_default();
+        let name = CString::new(format!("{pid}")).unwrap_or_default();
         let Ok(entry) = proc.open_file(&name, libc::O_PATH | libc::O_DIRECTORY) else { continue };
         let Ok(length) = fd::readlinkat(&entry, c"exe", &mut target) else { continue };
         if target[..length].starts_with(b"/memfd:wharf-init") {

@@ -1,13 +1,14 @@
 //! A container between birth and release: until then it is taken back when anything fails.
 
 use super::{birth, expect_failure};
+use crate::carrier::{Carried, StandIn};
 use crate::draft::Judged;
 use crate::remove;
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use wharf_cgroup::Cgroup;
-use wharf_core::{CgroupPaths, Error, Hold, Record, Result};
+use wharf_core::{CgroupPaths, Error, Hold, Process, Record, Result};
 use wharf_foreground::{HostTerminal, Relay};
 use wharf_plan::Container;
 use wharf_sys::process::{self, Ended};
@@ -41,10 +42,34 @@ pub(super) struct Attach {
     pub(super) terminal: Option<Terminal>,
 }
 
+/// A container's first process.
+pub(super) enum FirstProcess {
+    /// Our own child.
+    Own { pid: i32, pidfd: OwnedFd },
+    /// Another has borne it, and so waits for it.
+    Carried(Box<dyn Carried>),
+}
+
+impl FirstProcess {
+    fn pid(&self) -> i32 {
+        match self {
+            FirstProcess::Own { pid, .. } => *pid,
+            FirstProcess::Carried(carried) => carried.pid(),
+        }
+    }
+
+    fn pidfd(&self) -> &OwnedFd {
+        match self {
+            FirstProcess::Own { pidfd, .. } => pidfd,
+            FirstProcess::Carried(carried) => carried.pidfd(),
+        }
+    }
+}
+
 /// A first process that is not yet let go.
 pub(super) struct Newborn {
     pub(super) pid: i32,
-    pub(super) pidfd: OwnedFd,
+    first: FirstProcess,
     socket: Option<OwnedFd>,
     cgroup: CgroupPaths,
     record: Record,
@@ -56,16 +81,36 @@ pub(super) struct Newborn {
 }
 
 impl Newborn {
-    pub(super) fn new(pid: i32, pidfd: OwnedFd, socket: OwnedFd, cgroup: CgroupPaths, record: &Record) -> Self {
+    pub(super) fn new(first: FirstProcess, socket: OwnedFd, cgroup: CgroupPaths, record: &Record) -> Self {
         Newborn {
-            pid,
-            pidfd,
+            pid: first.pid(),
+            first,
             socket: Some(socket),
             cgroup,
             record: record.clone(),
             reached_hooks: false,
             attach: None,
             ended: Cell::new(None),
+        }
+    }
+
+    pub(super) fn pidfd(&self) -> &OwnedFd {
+        self.first.pidfd()
+    }
+
+    /// Of what has borne it, where that is another.
+    pub(super) fn last_words(&self) -> Option<String> {
+        match &self.first {
+            FirstProcess::Own { .. } => None,
+            FirstProcess::Carried(carried) => carried.last_words(),
+        }
+    }
+
+    /// Who engines see in its place.
+    pub(super) fn stand_in(&mut self, init: &Process) -> Result<Option<StandIn>> {
+        match &mut self.first {
+            FirstProcess::Own { .. } => Ok(None),
+            FirstProcess::Carried(carried) => carried.stand_in(init).map(Some),
         }
     }
 
@@ -98,9 +143,9 @@ impl Newborn {
     pub(super) fn ended(&self) -> Option<Ended> {
         if self.ended.get().is_none() {
             // What has closed its socket is about to end by itself, and that is what is to be told.
-            let by_itself = self.socket.is_some() && process::readable(&self.pidfd, GRACE).unwrap_or(false);
+            let by_itself = self.socket.is_some() && process::readable(self.pidfd(), GRACE).unwrap_or(false);
             if !by_itself {
-                let _ = process::signal(&self.pidfd, libc::SIGKILL);
+                let _ = process::signal(self.pidfd(), libc::SIGKILL);
             }
             self.ended.set(process::wait(self.pid, 0).ok().flatten().map(|(_, ended)| ended));
         }
@@ -128,9 +173,10 @@ impl Newborn {
             return Err(expect_failure(judged, self, &message[..length]));
         };
         let middle = self.pid;
-        self.pid = i32::from_le_bytes([a, b, c, d]);
+        let pid = i32::from_le_bytes([a, b, c, d]);
         let failed = |errno: Errno| Error::system("adopt the container's first process", errno as i32);
-        self.pidfd = process::pidfd(self.pid).map_err(failed)?;
+        self.pid = pid;
+        self.first = FirstProcess::Own { pid, pidfd: process::pidfd(pid).map_err(failed)? };
         process::wait(middle, 0).map_err(failed)?;
         let namespaces = &judged.container.namespaces;
         if namespaces.new_user() {
@@ -146,6 +192,9 @@ impl Hold for Newborn {
         if self.attach.is_none() {
             self.go()?;
         }
+        if let FirstProcess::Carried(carried) = &mut self.first {
+            carried.release()?;
+        }
         let socket = self.socket.take();
         if let (Some(Attach { to, container, terminal }), Some(socket)) = (self.attach.take(), socket) {
             to.replace(Some(Left::Attached(Attached { socket, container, terminal })));
@@ -160,6 +209,9 @@ impl Drop for Newborn {
             return;
         }
         let _ = self.ended();
+        if let FirstProcess::Carried(carried) = &mut self.first {
+            carried.give_up();
+        }
         self.record.cgroup = std::mem::take(&mut self.cgroup);
         remove::undo(&self.record, self.reached_hooks);
     }

@@ -29,14 +29,15 @@ mod trees;
 pub(crate) use hold::{Attached, Left, Terminal};
 pub(crate) use private::{Late, Private};
 
+use crate::carrier::Labour;
 use crate::draft::Judged;
 use crate::handover::Handover;
 use crate::hooks::Outputs;
 use crate::notify::{self, Relay};
-use crate::{hooks, join, limits, start};
+use crate::{hooks, join, limits, remove, start};
 use birth::Birth;
 use console::Console;
-use hold::{Attach, Newborn};
+use hold::{Attach, FirstProcess, Newborn};
 use stamps::Stamps;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -90,29 +91,41 @@ pub(crate) fn create(
     if let Some(notify) = &notify {
         slots.put(Slot::NOTIFY, notify.as_raw_fd());
         if judged.job.then_start {
-            judged.native.relay.replace(Relay::open(dir)?);
+            judged.host.relay.replace(Relay::open(dir)?);
         }
     }
     let stamps = Stamps::wanted(&mut slots)?;
     let plan = written(&judged.container.plan, &slots)?;
     phases::enter("cgroup");
     let mut cgroup = Cgroup::create(&judged.cgroup, tell)?;
-    let directly = judged.container.namespaces.born == Born::Directly;
     phases::enter("birth");
-    let birth = Birth {
-        new: if directly { judged.container.namespaces.new } else { 0 },
-        sealed: &sealed,
-        plan: &plan,
-        parent: &theirs,
-        kept: &slots.numbers,
-        preserved: judged.preserved,
-    };
-    let born = match birth.give(cgroup.birth_fd()) {
-        Err(Errno::E2BIG) if cgroup.birth_fd().is_some() => {
-            cgroup.forgo_birth();
-            birth.give(None)
+    let born = match &judged.host.carrier {
+        None => {
+            let directly = judged.container.namespaces.born == Born::Directly;
+            let birth = Birth {
+                new: if directly { judged.container.namespaces.new } else { 0 },
+                sealed: &sealed,
+                plan: &plan,
+                parent: &theirs,
+                kept: &slots.numbers,
+                preserved: judged.preserved,
+            };
+            give(&birth, &mut cgroup)
         }
-        other => other,
+        Some(carrier) => carrier
+            .bear(&Labour {
+                id: judged.job.id.as_str(),
+                dir,
+                state_dir: judged.job.state_dir,
+                namespaces: &judged.container.namespaces,
+                joined: &joined,
+                cgroup: &cgroup.paths(),
+                program: &sealed,
+                plan: &plan,
+                kept: &slots.numbers,
+                preserved: judged.preserved,
+            })
+            .map(FirstProcess::Carried),
     };
     let console = console.and_then(Console::into_ours);
     let of_init = Lot::new();
@@ -121,11 +134,13 @@ pub(crate) fn create(
     }
     of_init.close();
     let mut newborn = match born {
-        Ok((pid, pidfd)) => Newborn::new(pid, pidfd, ours, cgroup.paths(), record),
-        Err(errno) => {
-            let error = Error::system("create the container's first process", errno as i32);
-            let error = cgroup.explain(error, errno);
-            cgroup.undo();
+        Ok(first) => Newborn::new(first, ours, cgroup.paths(), record),
+        Err(error) => {
+            match &judged.host.carrier {
+                // It has made cgroups inside.
+                Some(_) => remove::undo(&Record { cgroup: cgroup.paths(), ..record.clone() }, false),
+                None => cgroup.undo(),
+            }
             return Err(error);
         }
     };
@@ -133,28 +148,52 @@ pub(crate) fn create(
         stamps.hand_in("init", newborn.pid, &judged.container.plan);
     }
     settle(&judged, &mut cgroup, &mut newborn, state.as_ref(), record, dir)?;
+    let init = identity::of(&judged.proc, newborn.pid, newborn.pidfd())?;
+    let stand_in = newborn.stand_in(&init)?;
     for (socket, words) in &pidfd_sockets {
-        socket.send(words, &newborn.pidfd)?;
+        socket.send(words, stand_in.as_ref().map_or(newborn.pidfd(), |one| &one.pidfd))?;
     }
-    let init = identity::of(&judged.proc, newborn.pid, &newborn.pidfd)?;
     let host_mounts = judged.host_mounts.map(|mounts| mounts.made(&judged.rootfs)).transpose()?;
-    let private = Private::new(&judged.container, host_mounts, judged.cgroup.device_rules());
+    let mut private = Private::new(&judged.container, host_mounts, judged.cgroup.device_rules());
+    let (engine_pid, supervisor) = match stand_in {
+        None => (newborn.pid, Supervisor::Engine),
+        Some(stand_in) => {
+            private.carried = stand_in.memory;
+            (stand_in.process.pid, Supervisor::Process(stand_in.process))
+        }
+    };
     let master = console.as_ref().map(console::receive).transpose()?;
     let terminal = judged.host_terminal.zip(master);
-    let attach = Attach { to: judged.native.attached.clone(), container: judged.container, terminal };
+    let attach = Attach { to: judged.host.attached.clone(), container: judged.container, terminal };
     newborn.attach = judged.job.then_start.then_some(attach);
     let (paths, warnings) = (cgroup.paths(), cgroup.warnings());
     cgroup.leave();
     judged.proc.leave();
     Ok(Created {
         warnings,
-        engine_pid: newborn.pid,
+        engine_pid,
         init,
         cgroup: paths,
-        supervisor: Supervisor::Engine,
+        supervisor,
         private: private.to_value(),
         hold: Box::new(newborn),
     })
+}
+
+/// In the cgroup, where the kernel can do that.
+fn give(birth: &Birth<'_>, cgroup: &mut Cgroup<'_>) -> Result<FirstProcess> {
+    let born = match birth.give(cgroup.birth_fd()) {
+        Err(Errno::E2BIG) if cgroup.birth_fd().is_some() => {
+            cgroup.forgo_birth();
+            birth.give(None)
+        }
+        other => other,
+    };
+    let unborn = |errno: Errno| {
+        let error = Error::system("create the container's first process", errno as i32);
+        cgroup.explain(error, errno)
+    };
+    born.map(|(pid, pidfd)| FirstProcess::Own { pid, pidfd }).map_err(unborn)
 }
 
 /// Descriptor numbers by slot.
@@ -239,7 +278,9 @@ fn settle(
 ) -> Result<()> {
     let pid = newborn.pid;
     let namespaces = &judged.container.namespaces;
-    if namespaces.born == Born::Directly {
+    if judged.host.carrier.is_some() {
+        newborn.go()?;
+    } else if namespaces.born == Born::Directly {
         if cgroup.birth_fd().is_none() {
             newborn.enter(cgroup)?;
         }
@@ -331,7 +372,10 @@ fn expect_failure(judged: &Judged<'_>, newborn: &Newborn, message: &[u8]) -> Err
         }
         Some(Ended::Signaled(signal)) => format!("it was killed by signal {signal}"),
         Some(Ended::Exited(code)) => format!("it exited with {code}"),
-        None => "it sent something unknown".to_owned(),
+        None => match newborn.last_words() {
+            Some(words) => words,
+            None => "it sent something unknown".to_owned(),
+        },
     };
     failed().because(format!("its first process ended: {why}"))
 }

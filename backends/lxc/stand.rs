@@ -1,0 +1,276 @@
+//! The stand-in of a container of LXC: parent of LXC's monitor, in the payload's namespaces, its pid in the pid file.
+//!
+//! It keeps the pid and the user namespace of the host, so it can be waited for, and nobody in the container can reach it.
+
+use crate::bear::{c_path, number};
+use crate::program;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+use wharf_core::{CgroupPaths, Ended, Error, Process, Result};
+use wharf_monitor::Ending;
+use wharf_monitor::stand_in::{Payload, StandIn, WATCHED};
+use wharf_steps::CARRIED;
+use wharf_sys::namespace::{self, Side, clone, flag};
+use wharf_sys::process::{self, ExecStrings};
+use wharf_sys::procfs::Procfs;
+use wharf_sys::{CWD, Errno, credentials, fd, libc, mount, parcel, signal, socket};
+
+/// What is said on the line to `create`.
+pub(crate) const READY: &[u8] = b"ready";
+pub(crate) const RELEASE: &[u8] = b"release";
+
+/// What engines and people may look at through it. Of user and pid namespace it keeps the host's.
+const JOINED: u64 = flag::NEWNS | flag::NEWUTS | flag::NEWIPC | flag::NEWNET | flag::NEWCGROUP;
+
+/// How long LXC may take to tidy up behind a container, in milliseconds.
+const TIDYING: i32 = 10_000;
+/// How long the status of a payload that has ended may be on its way.
+const STATUS: Duration = Duration::from_secs(5);
+
+/// All that it is born with.
+pub(crate) struct Seat<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) config: &'a Path,
+    /// LXC's path.
+    pub(crate) lxc: &'a Path,
+    /// Of LXC, and so of the init: the socket to `create`, the program to execute, and where LXC writes.
+    pub(crate) streams: [&'a OwnedFd; 3],
+    pub(crate) has_proc: bool,
+    pub(crate) line: &'a OwnedFd,
+    pub(crate) fifo: &'a OwnedFd,
+    pub(crate) dir: BorrowedFd<'a>,
+    pub(crate) cgroup: &'a CgroupPaths,
+    pub(crate) namespaces: u64,
+}
+
+/// In the new process.
+pub(crate) fn begin(seat: &Seat<'_>) -> ! {
+    if let Err(errno) = run(seat) {
+        let _ = socket::send(seat.line, format!("errno {}", errno as i32).as_bytes(), None);
+    }
+    process::exit_now(1)
+}
+
+fn run(seat: &Seat<'_>) -> Result<(), Errno> {
+    process::set_session()?;
+    let (lxc, lxc_pidfd) = match clone(0, None)? {
+        Side::Child => {
+            let errno = become_lxc(seat).err().unwrap_or(Errno::EIO);
+            let text = format!("lxc-start: {}: stand.rs: execute: 0 errno {}\n", seat.id, errno as i32);
+            let _ = fd::write(seat.streams[2], text.as_bytes());
+            process::exit_now(1)
+        }
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let _ = credentials::set_name(c"wharf-stand-in");
+    let null = fd::openat(CWD, c"/dev/null", libc::O_RDWR, 0)?;
+    for stream in 0..3 {
+        fd::dup_to(&null, stream)?;
+    }
+    drop(null);
+    // Anew: a copy of the descriptor would hold the container's lock as long as we live.
+    let dir = fd::openat(seat.dir, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+    keep([number(&dir), number(seat.line), number(seat.fifo), number(&lxc_pidfd)])?;
+    let abandon = |init: Option<&OwnedFd>| {
+        if let Some(init) = init {
+            let _ = process::signal(init, libc::SIGKILL);
+        }
+        settle(lxc, &lxc_pidfd);
+    };
+    let mut words = [0; 4096];
+    let parcel = parcel::receive(seat.line, &mut words).ok().filter(|parcel| parcel.length > 0);
+    let Some(mut parcel) = parcel else {
+        abandon(None);
+        process::exit_now(1)
+    };
+    let pidfd = parcel.descriptors.pop().ok_or(Errno::EPROTO)?;
+    let init: Process = serde_json::from_slice(&words[..parcel.length]).map_err(|_| Errno::EPROTO)?;
+    let opened = open(seat, dir, &init, &pidfd, lxc);
+    let (stand_in, ending) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let _ = socket::send(seat.line, error.to_string().as_bytes(), None);
+            abandon(Some(&pidfd));
+            process::exit_now(1)
+        }
+    };
+    socket::send(seat.line, READY, None)?;
+    // Its end without that word: nothing is to come of the container.
+    if !matches!(socket::receive(seat.line, &mut words), Ok((length, _)) if length > 0) {
+        abandon(Some(ending.pidfd()));
+        process::exit_now(1)
+    }
+    let mut payload = OfLxc { fifo: seat.fifo.as_fd(), ending, lxc, lxc_pidfd, lxc_ended: false, gone: None };
+    stand_in.live(&mut payload)
+}
+
+/// Everything of the host that it needs, and then into the payload's namespaces.
+fn open(
+    seat: &Seat<'_>,
+    dir: OwnedFd,
+    init: &Process,
+    pidfd: &OwnedFd,
+    lxc: i32,
+) -> Result<(StandIn, Ending<OwnedFd>)> {
+    let failed = |errno: Errno| Error::system("join the payload's namespaces", errno as i32);
+    let stand_in = StandIn::open(&dir, seat.cgroup)?;
+    let ending = Ending::of(init, fd::duplicate(pidfd).map_err(failed)?).map_err(failed)?;
+    let proc = Procfs::open().map_err(failed)?;
+    for one in [process::pid(), lxc] {
+        // Neither is what a payload without memory shall end with. It takes CAP_SYS_RESOURCE.
+        let path = CString::new(format!("{one}/oom_score_adj")).map_err(|_| failed(Errno::EINVAL))?;
+        let _ = proc.write(&path, b"-1000");
+    }
+    namespace::enter_all(pidfd, seat.namespaces & JOINED, &proc).map_err(failed)?;
+    Ok((stand_in, ending))
+}
+
+/// Closes all but these and the streams.
+fn keep(mut kept: [i32; 4]) -> Result<(), Errno> {
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept {
+        if number > first {
+            fd::close_range(first, number - 1)?;
+        }
+        first = number + 1;
+    }
+    fd::close_range(first, i32::MAX)
+}
+
+fn become_lxc(seat: &Seat<'_>) -> Result<(), Errno> {
+    signal::reset_all()?;
+    // LXC changes how mounts propagate, and not in the payload's namespace alone. What the host mounts is still seen here,
+    // and what it unmounts is not held.
+    namespace::unshare(flag::NEWNS)?;
+    mount::mount(None, c"/", None, libc::MS_SLAVE | libc::MS_REC, None)?;
+    // The stand-in is the container: whoever kills it ends all of it.
+    process::end_with_parent(libc::SIGKILL)?;
+    let mut streams = Vec::new();
+    for stream in seat.streams {
+        streams.push(fd::duplicate_from(stream, 3)?);
+    }
+    for (stream, target) in streams.iter().zip(0..) {
+        fd::dup_to(stream, target)?;
+    }
+    fd::close_by_exec(3)?;
+    let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
+    let (start, id, path) = (text(program::START)?, text(seat.id)?, text(program::PATH)?);
+    let (lxc, config) = (c_path(seat.lxc)?, c_path(seat.config)?);
+    let carried = CString::new(CARRIED).map_err(|_| Errno::EINVAL)?;
+    let mut words =
+        vec![c"lxc-start", c"-F", c"-n", &id, c"-P", &lxc, c"-f", &config, c"--", c"/proc/self/fd/1", &carried];
+    if seat.has_proc {
+        words.push(c"proc");
+    }
+    let environment = ExecStrings::new([path.as_c_str()]);
+    Err(process::exec(&start, &ExecStrings::new(words), &environment))
+}
+
+/// Until LXC's monitor has ended.
+fn settle(lxc: i32, pidfd: impl AsFd) {
+    if !process::readable(&pidfd, TIDYING).unwrap_or(false) {
+        let _ = process::signal(&pidfd, libc::SIGKILL);
+    }
+    let _ = process::wait(lxc, 0);
+}
+
+/// The payload, as LXC tells of it.
+struct OfLxc<'a> {
+    fifo: BorrowedFd<'a>,
+    ending: Ending<OwnedFd>,
+    lxc: i32,
+    lxc_pidfd: OwnedFd,
+    /// It has been waited for.
+    lxc_ended: bool,
+    /// The payload has ended, and LXC has not said how.
+    gone: Option<std::time::Instant>,
+}
+
+/// One message of LXC's (`struct lxc_msg`): type, name, value.
+const MESSAGE: usize = 264;
+const EXIT_CODE: i32 = 2;
+
+/// The wait status, where the message has one.
+fn status(message: &[u8; MESSAGE]) -> Option<i32> {
+    let number = |at: usize| i32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
+    (number(0) == EXIT_CODE).then(|| number(MESSAGE - 4))
+}
+
+impl OfLxc<'_> {
+    fn told(&self) -> Result<Option<Ended>, Errno> {
+        let mut message = [0; MESSAGE];
+        loop {
+            match fd::read(self.fifo, &mut message) {
+                Ok(MESSAGE) => {
+                    if let Some(status) = status(&message) {
+                        return Ok(Some(Ended::of_status(status)));
+                    }
+                }
+                Ok(_) | Err(Errno::EAGAIN) => return Ok(None),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+impl Payload for OfLxc<'_> {
+    fn watched(&self) -> [Option<BorrowedFd<'_>>; WATCHED] {
+        let payload = self.gone.is_none().then(|| self.ending.pidfd().as_fd());
+        [Some(self.fifo), payload, None]
+    }
+
+    fn attend(&mut self) -> Result<Option<Ended>, Errno> {
+        let told = self.told()?;
+        // A payload that LXC restarts (reboot(2)) has ended too: the init has no second plan.
+        if told.is_some() {
+            return Ok(told);
+        }
+        if !self.lxc_ended && process::readable(&self.lxc_pidfd, 0)? {
+            let _ = process::wait(self.lxc, 0);
+            self.lxc_ended = true;
+        }
+        if self.gone.is_none() && process::readable(self.ending.pidfd(), 0)? {
+            self.gone = Some(std::time::Instant::now());
+        }
+        let late = self.gone.is_some_and(|since| self.lxc_ended || since.elapsed() > STATUS);
+        if !late {
+            return Ok(None);
+        }
+        // Whatever it said last; or else what the kernel has kept (Linux 6.15).
+        match self.told()? {
+            Some(ended) => Ok(Some(ended)),
+            None => self.ending.afterwards(1000).map(Some),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.gone.is_some() { Duration::from_millis(100) } else { Duration::from_secs(3600) }
+    }
+
+    fn signal(&mut self, number: i32) {
+        let _ = process::signal(self.ending.pidfd(), number);
+    }
+
+    fn settle(&mut self) {
+        if !self.lxc_ended {
+            settle(self.lxc, &self.lxc_pidfd);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_from_the_message_that_has_one() {
+        let mut message = [0; MESSAGE];
+        message[MESSAGE - 4..].copy_from_slice(&10752i32.to_ne_bytes());
+        assert_eq!(status(&message), None);
+        message[..4].copy_from_slice(&EXIT_CODE.to_ne_bytes());
+        assert_eq!(status(&message).map(Ended::of_status), Some(Ended::Exited { code: 42 }));
+    }
+}
