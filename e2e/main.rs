@@ -94,11 +94,13 @@ mod update;
 mod user;
 mod user_namespace;
 mod vm;
+mod vm_engines;
 
 fn main() -> std::process::ExitCode {
     let own = vec![
         process::trials(),
         vm::trials(),
+        vm_engines::trials(),
         user::trials(),
         capabilities::trials(),
         rlimits::trials(),

@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Feature {
 }
 
 /// The same host with containers that go into machines.
-fn machines(host: &Host, changes: Value) -> Result<Host, Stop> {
+pub(crate) fn machines(host: &Host, changes: Value) -> Result<Host, Stop> {
     host.only_wharf("other runtimes have no such machines")?;
     if !Path::new("/usr/bin/qemu-system-x86_64").exists() {
         return Err(Stop::skipped("qemu-system-x86 is not installed"));
@@ -149,6 +149,11 @@ fn lives(host: &Host) -> Outcome {
     let call = |words: &[&str]| host.runtime.call(&[&["exec"], words].concat());
     let nine = call(&[bundle.id(), "/bin/payload", "exit", "9"])?;
     ensure_eq!(nine.code(), Some(9), "{nine}");
+    for _ in 0..5 {
+        // What a process says before the host knows of it arrives too.
+        let said = call(&[bundle.id(), "/bin/payload", "print", "at once"])?;
+        ensure!(said.code() == Some(0) && said.stdout.starts_with("at once"), "{said}");
+    }
     let none = call(&[bundle.id(), "nothing"])?;
     ensure!(none.code() == Some(255) && none.last_line().contains("executable file not found in $PATH"), "{none}");
     let [report] = container.exec_lines(&["--user", "1000:1000", "--cwd", "/tmp", "--env", "A=b c"], &["report"])?;
@@ -205,8 +210,10 @@ fn payload(host: &Host) -> Outcome {
     ];
     let bundle = host.bundle()?.payload(&words);
     let bundle = bundle.set("/process/user", json!({"uid": 1000, "gid": 1001})).set("/process/cwd", json!("/var"));
-    let bundle =
-        bundle.push("/process/env", json!("WHERE=guest")).set("/linux/resources/memory", json!({"limit": 100 * MIB}));
+    let bundle = bundle
+        .push("/process/env", json!("WHERE=guest"))
+        .push("/process/env", json!(format!("LONG={}", "x".repeat(100 << 10))))
+        .set("/linux/resources/memory", json!({"limit": 100 * MIB}));
     bundle.save()?;
     let mut command = host.runtime.command();
     command.args(["run", "--bundle", bundle.dir_text(), bundle.id()]);
@@ -220,7 +227,12 @@ fn payload(host: &Host) -> Outcome {
     let report: Value = serde_json::from_str(stdout.lines().next().unwrap_or_default())
         .map_err(|error| Stop::failed(error.to_string()))?;
     ensure_eq!((&report["uid"][0], &report["gid"][0], &report["cwd"]), (&json!(1000), &json!(1001), &json!("/var")));
-    ensure!(report["env"].to_string().contains("WHERE=guest") && report["hostname"] == "e2e", "{report}");
+    ensure!(
+        report["env"].to_string().contains("WHERE=guest")
+            && report["env"].to_string().len() > 100 << 10
+            && report["hostname"] == "e2e",
+        "{report}"
+    );
     let own = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     ensure!(!stdout.contains(own.trim()), "the host's kernel: {stdout}");
     let total = stdout.split("MemTotal:").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());

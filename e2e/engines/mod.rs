@@ -6,7 +6,7 @@
 //! | `WHARF_E2E_SEED=N` | which ones |
 //! | `WHARF_E2E_PEERS=no` | leaves the peers alone |
 
-mod case;
+pub(crate) mod case;
 pub(crate) mod common;
 pub(crate) mod containerd;
 pub(crate) mod docker;

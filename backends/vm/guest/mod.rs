@@ -81,7 +81,7 @@ impl Agent {
             if polled[1].revents != 0 {
                 self.collect()?;
             }
-            for (session, one) in &mut self.sessions {
+            for (session, one) in self.sessions.iter_mut().filter(|(_, one)| one.has_begun()) {
                 one.pump.serve(*session, &polled, &mut self.out);
             }
             self.finish_verbs(&polled);
@@ -98,7 +98,8 @@ impl Agent {
         let for_port = libc::POLLIN | if self.out.is_empty() { 0 } else { libc::POLLOUT };
         let mut all = vec![watch(self.port.as_raw_fd(), for_port), watch(self.signals.as_raw_fd(), libc::POLLIN)];
         let room = self.out.len() < FULL;
-        self.sessions.values_mut().for_each(|session| session.pump.watch(&mut all, room));
+        let begun = self.sessions.values_mut().filter(|session| session.has_begun());
+        begun.for_each(|session| session.pump.watch(&mut all, room));
         self.running.iter_mut().for_each(|one| one.watch(&mut all));
         let again = self.sessions.values().any(|session| session.pump.must_look_again());
         fd::poll(&mut all, if again { LOOK_AGAIN } else { -1 })

@@ -65,6 +65,11 @@ impl Session {
         words
     }
 
+    /// The host knows of it: what it says before that has no place to go there, and waits in its pipe.
+    pub(super) fn has_begun(&self) -> bool {
+        self.pid.is_some()
+    }
+
     /// The verb has made the process.
     pub(super) fn begin(&mut self) -> Result<()> {
         let text =

@@ -246,7 +246,8 @@ impl Monitor {
 
     fn wait(&mut self) -> std::result::Result<Vec<libc::pollfd>, Lost> {
         let watch = |fd: i32, events: i16| libc::pollfd { fd, events, revents: 0 };
-        let for_channel = libc::POLLIN | if self.out.is_empty() { 0 } else { libc::POLLOUT };
+        let has_more = !self.out.is_empty() || !self.outgoing.is_empty();
+        let for_channel = libc::POLLIN | if has_more { libc::POLLOUT } else { 0 };
         let free = self.clients.len() < MOST_CLIENTS;
         let mut all = vec![
             watch(self.signals.as_raw_fd(), libc::POLLIN),
