@@ -7,7 +7,7 @@ use std::process::Command;
 
 pub(crate) fn trials() -> Feature {
     Feature::new("nested_lxc")
-        .trial("in a privileged one, containers run with values of sysctl, limits, masks and exec", |host| {
+        .trial("in a privileged one, containers run with values of sysctl, masks and exec", |host| {
             whole_life(host, None)
         })
         .trial("in one with a user namespace too", |host| {
@@ -31,12 +31,14 @@ fn whole_life(host: &Host, mapped: Option<(u32, u32)>) -> Outcome {
     let values = json!({
         "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 0", "kernel.msgmax": "8193",
     });
+    // On v2 LXC leaves its processes in the topmost cgroup of the container, below which none can then be limited.
+    let limits = if host.is_v2() { json!({}) } else { json!({"pids": {"limit": 20}}) };
     let bundle = host
         .bundle()?
         .set("/linux/sysctl", values)
         .set("/linux/maskedPaths", json!(["/proc/kcore", "/proc/keys"]))
         .set("/linux/readonlyPaths", json!(["/proc/sys", "/proc/sysrq-trigger"]))
-        .set("/linux/resources/pids", json!({"limit": 20}))
+        .set("/linux/resources", limits)
         .payload(&["sleep"]);
     let lxc = Lxc::start(host, &bundle, mapped)?;
     let said = |words: &[&str]| -> Result<String, Stop> {
@@ -54,8 +56,8 @@ fn whole_life(host: &Host, mapped: Option<(u32, u32)>) -> Outcome {
     ensure_eq!(read("/proc/keys")?, "");
     let state = said(&["state", "c"])?;
     ensure!(state.contains("\"running\""), "{state}");
-    let said_no = said(&["exec", "c", "/bin/payload", "fork", "40"])?;
-    ensure!(said_no.contains("EAGAIN"), "{said_no}");
+    let forked = said(&["exec", "c", "/bin/payload", "fork", "40"])?;
+    ensure_eq!(forked.contains("EAGAIN"), !host.is_v2(), "{forked}");
     let code = lxc.call(&["exec", "c", "/bin/payload", "exit", "42"])?.finish()?.code();
     ensure_eq!(code, Some(42));
     said(&["kill", "c", "KILL"])?;
