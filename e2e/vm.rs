@@ -102,7 +102,7 @@ fn missing(host: &Host) -> Outcome {
     for (changes, words) in [
         (json!({"kernel": "/nowhere/vmlinuz"}), "use kernel /nowhere/vmlinuz: No such file or directory"),
         (json!({"modules": &empty, "cache": &own_cache}), "driver virtio_pci is neither in it nor in"),
-        (json!({"qemu_path": "/nowhere/qemu"}), "use /nowhere/qemu: there is no such program"),
+        (json!({"qemu_path": "/nowhere/qemu"}), "use backend vm at /nowhere/qemu: No such file or directory"),
         (
             json!({"kernel": &no_kernel, "modules": real_modules()?, "cache": &own_cache}),
             "start the virtual machine: QEMU",

@@ -110,7 +110,7 @@ impl Draft for Judged<'_> {
     fn describe(&self, record: &mut Record) {
         record.rootfs = self.rootfs.to_string_lossy().into_owned();
         record.cgroup.clone_from(&self.expected);
-        record.witness = Some(WitnessKind::Watcher);
+        record.witness = Some(WitnessKind::StandIn);
     }
 
     fn create(

@@ -60,7 +60,7 @@ pub(crate) fn exec(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result
     let (pid, pidfd) = match clone(0, None).map_err(failed)? {
         Side::Child => {
             drop(ours);
-            process::exit_now(standing.live())
+            standing.live()
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -168,12 +168,14 @@ struct Standing<'a> {
 }
 
 impl Standing<'_> {
-    /// Its exit code, where it does not end by a signal.
-    fn live(&self) -> i32 {
+    /// Ends as the process has ended.
+    fn live(&self) -> ! {
         match self.stand() {
-            Ok(status) => crate::host::end_as(wharf_core::Ended::of_status(status)),
+            Ok(status) => wharf_monitor::stand_in::end_as(wharf_core::Ended::of_status(status)),
             // The container was ended, and every process of it.
-            Err(_) => crate::host::end_as(wharf_core::Ended::Signaled { signal: libc::SIGKILL, core: None }),
+            Err(_) => {
+                wharf_monitor::stand_in::end_as(wharf_core::Ended::Signaled { signal: libc::SIGKILL, core: None })
+            }
         }
     }
 

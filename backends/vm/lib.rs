@@ -34,6 +34,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wharf_cgroup::{Handle, Layout};
 use wharf_core::{
@@ -51,6 +52,13 @@ pub const NAME: &str = "vm";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a killed stand-in may take to die, in milliseconds.
 const DEATH: i32 = 10_000;
+
+/// The kernel that guests would get, with all drivers that they need; the newest of /boot where none is named.
+pub fn kernel(kernel: Option<&Path>, modules: Option<&Path>) -> Result<PathBuf> {
+    let kernel = machine::Kernel::find(kernel, modules)?;
+    kernel.has_drivers()?;
+    Ok(kernel.path)
+}
 
 /// Runs containers in machines of their own.
 pub struct Vm {

@@ -10,9 +10,10 @@ use crate::route::{Condition, Later, Name, Pattern, Routing, Rule, Runtime, Subj
 pub(super) fn read(file: &Configuration, faults: &mut Vec<Fault>) -> Routing {
     let top = &file.top;
     let mut routing = Routing { source: Some(file.path.display().to_string()), ..Routing::default() };
+    routing.qemu = file.vm().and_then(|vm| vm.qemu_path).map(Into::into);
     for entry in remarkless(top.get("runtimes")) {
         let pointer = format!("runtimes/{}", below("", &entry.0));
-        if let Name::Native | Name::Lxc | Name::Later(_) = Name::of(&entry.0, &[]) {
+        if let Name::Native | Name::Lxc | Name::Vm | Name::Later(_) = Name::of(&entry.0, &[]) {
             faults.push(Fault::new(entry.1, pointer, format!("{:?} is a backend of wharf's own", entry.0)));
             continue;
         }

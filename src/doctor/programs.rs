@@ -21,6 +21,7 @@ pub(super) fn lines(patient: &Patient<'_>) -> Vec<Line> {
     let routing = patient.configuration.and_then(|file| file.routing().ok()).unwrap_or_default();
     let mut lines: Vec<Line> = routing.names().iter().filter_map(|name| runtime(&routing, name)).collect();
     lines.push(tool("criu", "criu", &["--version"], "checkpoints of memory (checkpoint, restore)"));
+    lines.extend(machine_lines(patient));
     let zfs = tool("zfs", "zfsutils-linux", &["version"], "snapshots and clones of disks");
     let usable = zfs.state == super::State::Good;
     lines.push(zfs);
@@ -28,6 +29,31 @@ pub(super) fn lines(patient: &Patient<'_>) -> Vec<Line> {
         lines.extend(zfs_lines(patient));
     }
     lines
+}
+
+/// What virtual machines take besides QEMU.
+fn machine_lines(patient: &Patient<'_>) -> Vec<Line> {
+    let vm = patient.configuration.and_then(|file| file.vm());
+    let path = |text: Option<&str>| text.map(PathBuf::from);
+    let (kernel, modules) = vm.map_or((None, None), |vm| (path(vm.kernel), path(vm.modules)));
+    let kvm = "KVM, for virtual machines";
+    let kvm = match std::fs::File::options().read(true).write(true).open("/dev/kvm") {
+        // Only a boot shows more: the first container of each kernel finds out.
+        Ok(_) => Line::good(AREA, format!("{kvm}: /dev/kvm can be opened")),
+        Err(error) => {
+            let fix = "load kvm_intel or kvm_amd, on a host that has them; emulation needs nothing, and is slow";
+            Line::absent(AREA, kvm, format!("/dev/kvm: {error}"), fix)
+        }
+    };
+    let what = "kernel of virtual machines";
+    let kernel = match wharf_vm::kernel(kernel.as_deref(), modules.as_deref()) {
+        Ok(path) => Line::good(AREA, format!("{what}: {}, with the drivers needed", path.display())),
+        Err(error) => {
+            let fix = error.advice().unwrap_or("see docs/vm.md").to_owned();
+            Line::absent(AREA, what, error.reason(), fix)
+        }
+    };
+    vec![kvm, kernel]
 }
 
 /// The other half of ZFS, what the caller may do with it, and the dataset that the configuration names.
@@ -62,7 +88,14 @@ fn zfs_lines(patient: &Patient<'_>) -> Vec<Line> {
 /// None for wharf itself.
 fn runtime(routing: &Routing, name: &str) -> Option<Line> {
     let (what, cause) = match routing.place(name) {
-        Ok(Place::Native | Place::Vm) => return None,
+        Ok(Place::Native) => return None,
+        Ok(Place::Vm) => match routing.machines() {
+            Ok(path) => match version(&path, &["--version"]) {
+                Ok(version) => return Some(Line::good(AREA, format!("backend vm: {version}, {}", path.display()))),
+                Err(why) => (format!("backend vm at {}", path.display()), why),
+            },
+            Err(error) => ("backend vm".to_owned(), error.to_string()),
+        },
         Ok(Place::Lxc) => {
             let version = wharf_lxc::version().unwrap_or_else(|| "of an unknown version".to_owned());
             return Some(Line::good(AREA, format!("backend lxc: LXC {version}, {}", wharf_lxc::START)));

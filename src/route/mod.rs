@@ -26,6 +26,8 @@ pub(crate) struct Routing {
     pub(crate) source: Option<String>,
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) rules: Vec<Rule>,
+    /// `vm.qemu_path`
+    pub(crate) qemu: Option<PathBuf>,
     /// `default_backend`
     pub(crate) default: Option<String>,
 }
@@ -121,7 +123,16 @@ impl Routing {
 
     /// The place of a backend, if it can be used on this host.
     pub(crate) fn place(&self, name: &str) -> Result<Place> {
-        name::place(name, &self.runtimes)
+        let place = name::place(name, &self.runtimes)?;
+        if place == Place::Vm {
+            self.machines()?;
+        }
+        Ok(place)
+    }
+
+    /// The program that makes virtual machines.
+    pub(crate) fn machines(&self) -> Result<PathBuf> {
+        name::machines(self.qemu.as_deref())
     }
 
     /// `asked` is `--backend`, which no rule overrules.

@@ -104,6 +104,17 @@ pub(super) fn place(name: &str, runtimes: &[Runtime]) -> Result<Place> {
     }
 }
 
+/// What makes virtual machines, where it is not found elsewhere.
+const QEMU: &str = "qemu-system-x86_64";
+
+/// The program that makes virtual machines. Whether there is a kernel for them is seen when one is made.
+pub(super) fn machines(configured: Option<&Path>) -> Result<PathBuf> {
+    match configured {
+        Some(path) => executable("vm", path).map(|()| path.to_owned()),
+        None => find(QEMU, &["/usr/local/bin", "/usr/bin"]),
+    }
+}
+
 pub(super) fn find(name: &str, directories: &[&str]) -> Result<PathBuf> {
     directories.iter().map(|dir| Path::new(dir).join(name)).find(|path| executable(name, path).is_ok()).ok_or_else(
         || {

@@ -34,6 +34,7 @@ fn routing(rules: Vec<Rule>) -> Routing {
     let mut sh = runtime("sh", "/bin/sh");
     sh.args = vec!["--debug".to_owned()];
     Routing {
+        qemu: None,
         source: Some("/etc/wharf/config.json".to_owned()),
         runtimes: vec![sh, runtime("true", "/bin/true"), runtime("gone", "/nowhere/gone")],
         rules,

@@ -244,22 +244,9 @@ pub fn let_go_of_code() {
     }
 }
 
-/// The kernel kills this process when the thread that bore it ends (prctl(2), `PR_SET_PDEATHSIG`). Asked after the parent
-/// has ended it has no effect: who needs to know looks for its parent afterwards.
-pub fn die_with_parent() -> Result<()> {
-    // SAFETY: plain integers.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }).map(drop)
-}
-
 pub fn parent() -> i32 {
     // SAFETY: takes and fails nothing.
     unsafe { libc::syscall(libc::SYS_getppid) as i32 }
-}
-
-/// No core file of this process, whatever signal ends it (`PR_SET_DUMPABLE`).
-pub fn leave_no_core() -> Result<()> {
-    // SAFETY: plain integers.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
 }
 
 pub fn set_umask(mask: u32) -> u32 {

@@ -151,6 +151,7 @@ const ROOMS: &[Room] = &[
             "wharf-disk",
             "wharf-lxc",
             "wharf-native",
+            "wharf-vm",
             "serde",
         ],
     ),

@@ -9,6 +9,5 @@ mod stage;
 
 pub use job::NAME;
 pub(crate) use job::{Binding, Job, Launch};
-pub(crate) use monitor::end_as;
 pub use monitor::main;
 pub(crate) use seclude::seclude;

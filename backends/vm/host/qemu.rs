@@ -161,7 +161,7 @@ fn become_qemu(
     arguments: &ExecStrings<'_>,
 ) -> Errno {
     let prepare = || {
-        process::die_with_parent()?;
+        process::end_with_parent(libc::SIGKILL)?;
         if process::parent() != parent {
             return Err(Errno::ESRCH);
         }

@@ -26,6 +26,16 @@ pub(crate) struct Driver {
 
 /// All that are files, in an order in which they can be inserted. `directory` is the kernel's own, /lib/modules/RELEASE.
 pub(crate) fn collect(kernel: &Path, directory: &Path) -> Result<Vec<Driver>> {
+    let files = judge(kernel, directory)?;
+    let mut found = Vec::new();
+    for needed in NEEDED {
+        add(needed, &files, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// The files of drivers, where none of those is missing that a guest cannot be without.
+pub(crate) fn judge(kernel: &Path, directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let builtin = fs::read_to_string(directory.join("modules.builtin")).unwrap_or_default();
     let is_builtin = |name: &str| builtin.lines().any(|line| plain_name(line) == name);
     let mut files = BTreeMap::new();
@@ -39,16 +49,14 @@ pub(crate) fn collect(kernel: &Path, directory: &Path) -> Result<Vec<Driver>> {
     ] {
         walk(&directory.join(part), &mut files);
     }
-    let mut found = Vec::new();
     for needed in NEEDED {
         if !is_builtin(needed) && !files.contains_key(*needed) {
             return Err(Error::new(Kind::System, format!("use kernel {}", kernel.display()))
                 .because(format!("driver {needed} is neither in it nor in {}", directory.display()))
                 .hint("a guest needs virtio_pci, virtio_console, 9pnet_virtio and 9p: Debian's plain kernel has them, its cloud kernel has not"));
         }
-        add(needed, &files, &mut found)?;
     }
-    Ok(found)
+    Ok(files)
 }
 
 /// After what it depends on; nothing where it is no file, and so in the kernel.

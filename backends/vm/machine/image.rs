@@ -53,6 +53,10 @@ impl Kernel {
         Ok(Kernel { path, modules })
     }
 
+    pub(crate) fn has_drivers(&self) -> Result<()> {
+        drivers::judge(&self.path, &self.modules).map(drop)
+    }
+
     /// From the cache, or made now. Whoever makes the same at the same time makes the same file.
     pub(crate) fn image(&self, cache: &Path) -> Result<Image> {
         let own = Path::new("/proc/self/exe");

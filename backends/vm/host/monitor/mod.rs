@@ -40,7 +40,7 @@ pub fn main(words: &[OsString]) -> i32 {
     match Monitor::begin(inherited) {
         Ok(mut monitor) => {
             let ended = monitor.live();
-            end_as(ended)
+            wharf_monitor::stand_in::end_as(ended)
         }
         Err((creator, error)) => {
             tell(&creator, &Reply::Err(Failure::of(&error)));
@@ -129,7 +129,7 @@ impl Monitor {
             _ => return Err(failed(Errno::ECANCELED)),
         }
         let signals = signal::descriptor().map_err(failed)?;
-        let watch = Watch::open(&dir, WitnessKind::Watcher, &job.cgroup)?;
+        let watch = Watch::open(&dir, WitnessKind::StandIn, &job.cgroup)?;
         let listener = control::inside(&dir, || {
             let listener = socket::sequenced()?;
             socket::bind(&listener, control::SOCKET)?;
@@ -530,23 +530,4 @@ fn tell(socket: impl AsFd, reply: &Reply) {
 
 fn killed(why: &str) -> Lost {
     Lost { why: why.to_owned(), ended: Ended::Signaled { signal: libc::SIGKILL, core: Some(false) } }
-}
-
-/// Whoever waits for this process learns of the payload's end from its own.
-pub(crate) fn end_as(ended: Ended) -> i32 {
-    match ended {
-        Ended::Exited { code } => code,
-        Ended::Unknown => 255,
-        Ended::Signaled { signal: number, .. } => {
-            let _ = process::leave_no_core();
-            if number != libc::SIGKILL {
-                let _ = signal::set_default(number);
-            }
-            if let Ok(own) = process::pidfd(process::pid()) {
-                let _ = process::signal(&own, number);
-                let _ = signal::set_mask(0);
-            }
-            128 + number
-        }
-    }
 }
