@@ -44,7 +44,7 @@ pub(crate) struct Numbers {
     pub(crate) console: i32,
 }
 
-/// `memory` without a `b`, so that an emulated machine's translations do not take up to a gigabyte beside it.
+/// MiB of translated code, which takes up to a gigabyte beside the machine's memory otherwise.
 const TRANSLATIONS: &str = "tb-size=64";
 
 impl Machine {
@@ -54,7 +54,7 @@ impl Machine {
         let (kernel, initrd) = (self.kernel.display(), self.initrd.display());
         let (processor, acceleration, emulated) = match accelerator {
             Accelerator::Kvm => ("host", "kvm".to_owned(), ""),
-            // Nobody else is in there whom these would protect, and they cost an emulated guest a third of its boot.
+            // Emulation has no speculation that mitigations would hold off, and its boot is long enough.
             Accelerator::Tcg => (
                 "max",
                 format!("tcg,{TRANSLATIONS}"),
