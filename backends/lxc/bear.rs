@@ -5,7 +5,7 @@ use crate::place::Place;
 use crate::stand::{self, Seat};
 use crate::{program, remove, words};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use wharf_core::{Error, Kind, Process, Result};
 use wharf_host::{Carried, Labour, StandIn};
 use wharf_monitor::identity;
@@ -36,7 +36,7 @@ pub(crate) fn bear(labour: &Labour<'_>) -> Result<Born> {
         let _ = place.remove();
     }
     let mut born = born?;
-    match settle(labour, &mut born, &handle) {
+    match settle(&mut born, &handle) {
         Ok(()) => Ok(born),
         Err(error) => {
             born.give_up();
@@ -51,17 +51,20 @@ fn failed(errno: Errno) -> Error {
 
 fn give_birth(labour: &Labour<'_>, place: &Place, cgroup: &str) -> Result<Born> {
     place.make(labour.id, &config::text(labour.namespaces, labour.joined, cgroup)?)?;
+    place.put_init(labour.program)?;
     remove::handle(labour.cgroup)?.let_inherit()?;
     let fifo = place.fifo()?;
     let (ours, theirs) = socket::pair().map_err(failed)?;
     parcel::tell_senders(&ours).map_err(failed)?;
     let (line, their_line) = socket::pair().map_err(failed)?;
-    let said = fd::memfd(c"lxc-start", false).map_err(failed)?;
+    let log = place.log(labour.id);
     let seat = Seat {
         id: labour.id,
         config: &place.config(labour.id),
         lxc: &place.lxc,
-        streams: [&theirs, labour.program, &said],
+        socket: &theirs,
+        program: &place.init(),
+        log: &log,
         has_proc: config::has_proc(labour.namespaces),
         line: &their_line,
         fifo: &fifo,
@@ -74,8 +77,8 @@ fn give_birth(labour: &Labour<'_>, place: &Place, cgroup: &str) -> Result<Born> 
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((theirs, their_line));
-    let mut born = Born { place: Place { lxc: place.lxc.clone() }, pid, pidfd, line: Some(line), said, init: None };
-    match hello(&ours, &born.said) {
+    let mut born = Born { place: Place { lxc: place.lxc.clone() }, pid, pidfd, line: Some(line), log, init: None };
+    match hello(&ours, &born.log) {
         Ok(init) => born.init = Some(init),
         Err(error) => {
             drop(ours);
@@ -83,6 +86,7 @@ fn give_birth(labour: &Labour<'_>, place: &Place, cgroup: &str) -> Result<Born> 
             return Err(error);
         }
     }
+    born.place.take_init_away();
     if let Err(error) = hand_over(labour, &ours) {
         drop(ours);
         born.give_up();
@@ -92,10 +96,10 @@ fn give_birth(labour: &Labour<'_>, place: &Place, cgroup: &str) -> Result<Born> 
 }
 
 /// Who the init is, as the kernel says: nobody else has the other end.
-fn hello(ours: &OwnedFd, said: &OwnedFd) -> Result<(i32, OwnedFd)> {
+fn hello(ours: &OwnedFd, log: &Path) -> Result<(i32, OwnedFd)> {
     let unborn = || {
         let error = Error::new(Kind::System, DOING);
-        error.because(words_of(said).unwrap_or_else(|| "LXC ended without a word".to_owned()))
+        error.because(words_of(log).unwrap_or_else(|| "LXC ended without a word".to_owned()))
     };
     if !process::readable(ours, PATIENCE).map_err(failed)? {
         return Err(
@@ -130,20 +134,18 @@ fn hand_over(labour: &Labour<'_>, ours: &OwnedFd) -> Result<()> {
 }
 
 /// The init is where it is to be, and who stands in for it is counted there until the start.
-fn settle(labour: &Labour<'_>, born: &mut Born, handle: &wharf_cgroup::Handle) -> Result<()> {
+fn settle(born: &mut Born, handle: &wharf_cgroup::Handle) -> Result<()> {
     if !handle.processes()?.contains(&born.pid()) {
         return Err(Error::new(Kind::System, DOING)
             .because("LXC has put it into another cgroup")
             .at("linux/cgroupsPath"));
     }
-    let _ = labour;
     handle.seat(CONTAINER, born.pid)
 }
 
-fn words_of(said: &OwnedFd) -> Option<String> {
-    let mut text = [0; 4096];
-    let length = fd::read_at(said, &mut text, 0).ok()?;
-    words::first(&String::from_utf8_lossy(&text[..length]))
+fn words_of(log: &Path) -> Option<String> {
+    let text = std::fs::read(log).ok()?;
+    words::first(&String::from_utf8_lossy(&text))
 }
 
 /// A container that LXC has borne.
@@ -154,8 +156,8 @@ pub(crate) struct Born {
     pidfd: OwnedFd,
     /// To the stand-in. Its end before the release is the end of the container.
     line: Option<OwnedFd>,
-    /// What LXC writes on its standard error.
-    said: OwnedFd,
+    /// Where LXC writes what goes wrong.
+    log: PathBuf,
     init: Option<(i32, OwnedFd)>,
 }
 
@@ -176,7 +178,7 @@ impl Carried for Born {
     }
 
     fn last_words(&self) -> Option<String> {
-        words_of(&self.said).or_else(|| Some("it ended without a word".to_owned()))
+        words_of(&self.log).or_else(|| Some("it ended without a word".to_owned()))
     }
 
     fn stand_in(&mut self, init: &Process) -> Result<StandIn> {

@@ -22,6 +22,10 @@ pub(crate) fn judge(job: &Job<'_>, namespaces: &Namespaces) -> Result<Vec<Remark
         let instead = "let the engine manage cgroups itself (cgroupfs)";
         return Err(Unsupported { verb: "--systemd-cgroup", backend: crate::NAME, instead }.into());
     }
+    if job.no_new_keyring {
+        let instead = "LXC gives each container a session keyring of its own";
+        return Err(Unsupported { verb: "--no-new-keyring", backend: crate::NAME, instead }.into());
+    }
     let unsupported = |what: &str, why: &str, at: &str| {
         Err(Error::unsupported(format!("{what} on the lxc backend")).because(why).at(at))
     };
@@ -62,10 +66,6 @@ pub(crate) fn judge(job: &Job<'_>, namespaces: &Namespaces) -> Result<Vec<Remark
     if resources.is_some_and(|resources| resources.memory().as_ref().is_some_and(|memory| memory.limit().is_some())) {
         let why = "LXC's monitor and the stand-in, a few MiB, count too";
         remarks.push(Remark::nearly("linux/resources/memory/limit", why));
-    }
-    if resources.is_some_and(|resources| resources.pids().is_some()) {
-        let why = "LXC's monitor and the stand-in count too: two processes";
-        remarks.push(Remark::nearly("linux/resources/pids/limit", why));
     }
     Ok(remarks)
 }

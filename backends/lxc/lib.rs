@@ -7,7 +7,7 @@
 //! forks ----------------------> session of its own
 //!                               forks --------------------> executed; makes
 //!                                                           namespaces, id maps,
-//!                                                           cgroups inside ours ----> executed from sealed memory
+//!                                                           cgroups inside ours ----> executed from its copy
 //! <--------------------------------------------------------------------------------- says hello
 //! into the payload's cgroup ---> (counted there until the start)
 //! plan, descriptors ---------------------------------------------------------------> performs the plan, as on native

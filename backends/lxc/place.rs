@@ -50,6 +50,31 @@ impl Place {
         self.lxc.join(id).join("config")
     }
 
+    pub(crate) fn log(&self, id: &str) -> PathBuf {
+        self.lxc.join(id).join("log")
+    }
+
+    pub(crate) fn init(&self) -> PathBuf {
+        self.lxc.join("init")
+    }
+
+    /// Puts a copy of the init there, for LXC to execute: this container's alone. What the container can do to the file through
+    /// /proc/self/exe, it does to nobody else (CVE-2019-5736).
+    pub(crate) fn put_init(&self, program: &OwnedFd) -> Result<()> {
+        let write = || {
+            let mut image = vec![0; fd::stat(program)?.st_size as usize];
+            let length = fd::read_at(program, &mut image, 0)?;
+            fs::write(self.init(), &image[..length])?;
+            fs::set_permissions(self.init(), Permissions::from_mode(0o555))
+        };
+        write().map_err(|error: std::io::Error| failed("write the init", &error))
+    }
+
+    /// It runs: nobody shall find it by its name any more.
+    pub(crate) fn take_init_away(&self) {
+        let _ = fs::remove_file(self.init());
+    }
+
     /// Writes the configuration.
     pub(crate) fn make(&self, id: &str, config: &str) -> Result<()> {
         let make = || {

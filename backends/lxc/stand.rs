@@ -15,7 +15,7 @@ use wharf_steps::CARRIED;
 use wharf_sys::namespace::{self, Side, clone, flag};
 use wharf_sys::process::{self, ExecStrings};
 use wharf_sys::procfs::Procfs;
-use wharf_sys::{CWD, Errno, credentials, fd, libc, mount, parcel, signal, socket};
+use wharf_sys::{CWD, Errno, apparmor, credentials, fd, libc, mount, parcel, signal, socket};
 
 /// What is said on the line to `create`.
 pub(crate) const READY: &[u8] = b"ready";
@@ -35,8 +35,12 @@ pub(crate) struct Seat<'a> {
     pub(crate) config: &'a Path,
     /// LXC's path.
     pub(crate) lxc: &'a Path,
-    /// Of LXC, and so of the init: the socket to `create`, the program to execute, and where LXC writes.
-    pub(crate) streams: [&'a OwnedFd; 3],
+    /// What LXC, and so the init, has as its standard input: the socket to `create`.
+    pub(crate) socket: &'a OwnedFd,
+    /// What LXC executes.
+    pub(crate) program: &'a Path,
+    /// Where LXC writes what goes wrong.
+    pub(crate) log: &'a Path,
     pub(crate) has_proc: bool,
     pub(crate) line: &'a OwnedFd,
     pub(crate) fifo: &'a OwnedFd,
@@ -57,9 +61,7 @@ fn run(seat: &Seat<'_>) -> Result<(), Errno> {
     process::set_session()?;
     let (lxc, lxc_pidfd) = match clone(0, None)? {
         Side::Child => {
-            let errno = become_lxc(seat).err().unwrap_or(Errno::EIO);
-            let text = format!("lxc-start: {}: stand.rs: execute: 0 errno {}\n", seat.id, errno as i32);
-            let _ = fd::write(seat.streams[2], text.as_bytes());
+            let _ = become_lxc(seat);
             process::exit_now(1)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
@@ -146,10 +148,15 @@ fn become_lxc(seat: &Seat<'_>) -> Result<(), Errno> {
     // and what it unmounts is not held.
     namespace::unshare(flag::NEWNS)?;
     mount::mount(None, c"/", None, libc::MS_SLAVE | libc::MS_REC, None)?;
+    if apparmor::is_enabled() {
+        // Its own profile allows LXC no mount but in LXC's directories. Where that cannot be had, LXC says what it misses.
+        let _ = apparmor::change_on_exec(c"unconfined");
+    }
     // The stand-in is the container: whoever kills it ends all of it.
     process::end_with_parent(libc::SIGKILL)?;
+    let null = fd::openat(CWD, c"/dev/null", libc::O_RDWR, 0)?;
     let mut streams = Vec::new();
-    for stream in seat.streams {
+    for stream in [seat.socket, &null, &null] {
         streams.push(fd::duplicate_from(stream, 3)?);
     }
     for (stream, target) in streams.iter().zip(0..) {
@@ -159,9 +166,10 @@ fn become_lxc(seat: &Seat<'_>) -> Result<(), Errno> {
     let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
     let (start, id, path) = (text(program::START)?, text(seat.id)?, text(program::PATH)?);
     let (lxc, config) = (c_path(seat.lxc)?, c_path(seat.config)?);
+    let (log, program) = (c_path(seat.log)?, c_path(seat.program)?);
     let carried = CString::new(CARRIED).map_err(|_| Errno::EINVAL)?;
-    let mut words =
-        vec![c"lxc-start", c"-F", c"-n", &id, c"-P", &lxc, c"-f", &config, c"--", c"/proc/self/fd/1", &carried];
+    let mut words = vec![c"lxc-start", c"-F", c"-n", &id, c"-P", &lxc, c"-f", &config, c"-o", &log, c"-l", c"ERROR"];
+    words.extend([c"--", &program, &carried]);
     if seat.has_proc {
         words.push(c"proc");
     }

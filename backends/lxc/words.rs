@@ -11,18 +11,16 @@ const THEIRS: [&str; 7] = [
     "not running",
 ];
 
-/// The first thing that it said: which function of it, and what. `PROGRAM: NAME: FILE: FUNCTION: LINE [ERRNO - ]TEXT`.
+/// The first thing in its log: which function of it, and what. `PROGRAM NAME TIME ERROR PART - FILE:FUNCTION:LINE - [ERRNO -
+/// ]TEXT`.
 pub(crate) fn first(said: &str) -> Option<String> {
     said.lines().find_map(line)
 }
 
 fn line(line: &str) -> Option<String> {
-    let mut parts = line.rsplitn(2, ": ");
-    let (last, before) = (parts.next()?, parts.next()?);
-    let function = before.rsplit(": ").next()?;
-    let (number, text) = last.split_once(' ')?;
-    number.parse::<u32>().ok()?;
-    let text = text.rsplit_once(" - ").map_or(text, |(_, text)| text).trim();
+    let mut parts = line.split(" - ").skip(1);
+    let function = parts.next()?.split(':').nth(1)?;
+    let text = parts.last()?.trim();
     let small = text.to_lowercase();
     let theirs = THEIRS.iter().any(|words| small.contains(words));
     Some(if theirs { format!("LXC failed in {function}") } else { format!("LXC: {text} ({function})") })
@@ -34,10 +32,10 @@ mod tests {
 
     #[test]
     fn no_word_of_lxc_means_something_to_an_engine() {
-        let said = "lxc-start: ct1: ../src/lxc/conf.c: lxc_transient_proc: 3849 No such file or directory - Failed to mount \
-                    temporary procfs\nlxc-start: ct1: ../src/lxc/start.c: start: 2197 x\n";
+        let said = "lxc-start c 20261122022601.842 ERROR    conf - ../src/lxc/conf.c:lxc_transient_proc:3353 - No such file or \
+                    directory - Failed to mount temporary procfs\nlxc-start c 2 ERROR start - s.c:start:1 - x\n";
         assert_eq!(first(said).unwrap(), "LXC: Failed to mount temporary procfs (lxc_transient_proc)");
-        assert_eq!(first("l: c: f.c: attach: 7 Permission denied").unwrap(), "LXC failed in attach");
+        assert_eq!(first("l c 1 ERROR p - f.c:attach:7 - Permission denied").unwrap(), "LXC failed in attach");
         assert_eq!(first("something else"), None);
         assert_eq!(first(""), None);
     }

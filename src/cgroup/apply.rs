@@ -9,6 +9,7 @@ use wharf_sys::Errno;
 use wharf_sys::cgroup_fs::Dir;
 
 /// The control files of one container, in every hierarchy.
+#[derive(Clone, Copy)]
 pub(crate) struct Files<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) base: &'a Dir,

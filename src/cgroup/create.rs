@@ -179,7 +179,10 @@ impl<'a> Cgroup<'a> {
 
     /// Every limit and device rule.
     pub(crate) fn limit(&self) -> Result<()> {
-        self.files().write_all(&self.wanted.writes, None)?;
+        match self.wanted.has_inner() {
+            true => self.files().write_all(&outer(&self.wanted.writes), None)?,
+            false => self.files().write_all(&self.wanted.writes, None)?,
+        }
         if let Some((index, lines)) = &self.wanted.lines {
             let written = write_lines(&self.files(), *index, lines);
             self.or_without_rules(written)?;
@@ -189,6 +192,17 @@ impl<'a> Cgroup<'a> {
             self.or_without_rules(attached)?;
         }
         Ok(())
+    }
+
+    /// The same limits for the cgroup inside, when somebody else has made it: a payload reads them there.
+    pub fn limit_inner(&self) -> Result<()> {
+        let paths: Vec<String> = self.wanted.payload_paths().collect();
+        let layout = &self.wanted.layout;
+        let files = Files { layout, base: self.base(), paths: &paths, made: &self.made };
+        if let Some(index) = layout.unified() {
+            enable(&files, index, &self.wanted.writes, self.wanted.asks(index))?;
+        }
+        files.write_all(&self.wanted.writes, None)
     }
 
     /// In a user namespace the kernel refuses device rules even to root. Nobody can make a device node there either, and
@@ -385,6 +399,12 @@ impl<'a> Cgroup<'a> {
             }
         }
     }
+}
+
+/// What a cgroup is told that has the container's one inside, which has all limits: its memory, because engines look for that
+/// there. The processes that serve the container are not limited in anything else.
+pub(crate) fn outer(writes: &[Write]) -> Vec<Write> {
+    writes.iter().filter(|write| write.file.starts_with("memory.")).cloned().collect()
 }
 
 /// Gives the container's cgroup its controllers, by enabling them in the one above: all that the host has, because

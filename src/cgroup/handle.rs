@@ -2,6 +2,7 @@
 
 use crate::layout::Layout;
 use crate::systemd;
+use crate::wanted;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use wharf_core::{CgroupPaths, Error, Kind, Result, UnitRecord};
@@ -160,6 +161,11 @@ impl Handle {
     /// One path a hierarchy of the layout.
     pub(crate) fn paths(&self) -> Vec<String> {
         self.places.iter().map(|place| place.path.clone()).collect()
+    }
+
+    /// The same of where the container's processes are.
+    pub(crate) fn payload_paths(&self) -> Vec<String> {
+        self.places.iter().map(|place| wanted::below(&place.path, &self.inner)).collect()
     }
 
     fn main(&self) -> Option<(&Dir, usize, &str)> {

@@ -100,7 +100,7 @@ impl Meter {
             Detail::Main => Vec::new(),
         };
         let mut meter = Meter { sources: Vec::new(), pages, buffer: Vec::with_capacity(8192), detail };
-        let paths = handle.paths();
+        let paths = handle.payload_paths();
         for (index, path) in paths.iter().enumerate() {
             let opener = Opener { base, layout: &layout, index, path };
             if layout.hierarchies[index].v2 {

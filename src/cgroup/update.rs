@@ -1,7 +1,7 @@
 //! Changes the limits of a cgroup in use: all that is asked, or nothing.
 
 use crate::apply::Files;
-use crate::create::enable;
+use crate::create::{enable, outer};
 use crate::handle::Handle;
 use crate::layout::{Layout, Version};
 use crate::scope;
@@ -32,7 +32,7 @@ impl Update {
                 .because("it has no cgroup")
                 .hint(crate::handle::NO_CGROUP));
         }
-        Ok(Update { paths: handle.paths(), handle, layout, resources })
+        Ok(Update { paths: handle.payload_paths(), handle, layout, resources })
     }
 
     /// Makes the change. `rules` is the fingerprint of the device rules that were put in force last: the same rules
@@ -59,6 +59,12 @@ impl Update {
         }
         let mut journal = Vec::new();
         let done = files.write_all(&writes, Some(&mut journal));
+        let around = self.handle.paths();
+        let around = (!self.handle.inner.is_empty()).then_some(Files { paths: &around, ..files });
+        let done = done.and_then(|()| match &around {
+            Some(around) => around.write_all(&outer(&writes), None),
+            None => Ok(()),
+        });
         // After the kernel, which judges: what systemd is told of it writes itself, when it likes, and says nothing where
         // that fails.
         let done = done.and_then(|()| match &self.handle.unit {
@@ -66,7 +72,15 @@ impl Update {
             None => Ok(()),
         });
         // Last, because they cannot always be taken back on v1.
-        let done = done.and_then(|()| if devices { device_rules::replace(&files, &wanted) } else { Ok(()) });
+        let done = done.and_then(|()| match &around {
+            _ if !devices => Ok(()),
+            None => device_rules::replace(&files, &wanted),
+            // A program of v2 is for all that is inside; with v1 nothing inside has more than what is around it.
+            Some(around) => device_rules::replace(around, &wanted).and_then(|()| match self.layout.find("devices") {
+                Some(_) => device_rules::replace(&files, &wanted),
+                None => Ok(()),
+            }),
+        });
         match done {
             Ok(()) => Ok(if devices { fingerprint } else { rules }),
             Err(error) => Err(files.put_back(journal, error)),

@@ -132,6 +132,10 @@ impl Wanted {
         name.clone_into(&mut self.inner);
     }
 
+    pub(crate) fn has_inner(&self) -> bool {
+        !self.inner.is_empty()
+    }
+
     pub fn layout(&self) -> &Layout {
         &self.layout
     }

@@ -193,7 +193,12 @@ impl Backend for Host {
     }
 
     fn processes(&self, record: &Record, _dir: BorrowedFd<'_>) -> Result<Vec<i32>> {
-        status::processes(record)
+        let mut all = status::processes(record)?;
+        // Who stands in is in the payload's cgroup until the start.
+        if self.carrier.is_some() {
+            all.retain(|pid| *pid != record.engine_pid);
+        }
+        Ok(all)
     }
 
     fn holdings(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<String>> {

@@ -279,6 +279,7 @@ fn settle(
     let pid = newborn.pid;
     let namespaces = &judged.container.namespaces;
     if judged.host.carrier.is_some() {
+        cgroup.limit_inner()?;
         newborn.go()?;
     } else if namespaces.born == Born::Directly {
         if cgroup.birth_fd().is_none() {
