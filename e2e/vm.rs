@@ -213,7 +213,11 @@ fn payload(host: &Host) -> Outcome {
     let bundle = bundle
         .push("/process/env", json!("WHERE=guest"))
         .push("/process/env", json!(format!("LONG={}", "x".repeat(100 << 10))))
-        .set("/linux/resources/memory", json!({"limit": 100 * MIB}));
+        .set("/linux/resources/memory", json!({"limit": 100 * MIB}))
+        // The guest can make no place for a mount there.
+        .set("/root/readonly", json!(true))
+        .mount("/made/for/it", "tmpfs", "tmpfs", &["nosuid"]);
+    fs::remove_dir(bundle.rootfs().join("proc"))?;
     bundle.save()?;
     let mut command = host.runtime.command();
     command.args(["run", "--bundle", bundle.dir_text(), bundle.id()]);

@@ -43,6 +43,7 @@ pub(crate) fn reduce(bundle: &Bundle, rootfs: &Path, memory: u64) -> Result<Redu
         readonly,
         recursive: true,
         at: "root/path".to_owned(),
+        places: Vec::new(),
     }];
     top.insert("root".to_owned(), json!({"path": format!("{SHARE}/root"), "readonly": readonly}));
     for (index, mount) in top.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
@@ -50,6 +51,9 @@ pub(crate) fn reduce(bundle: &Bundle, rootfs: &Path, memory: u64) -> Result<Redu
         if let Some(binding) = reduce_mount(&bundle.dir, index, mount, &at)? {
             bindings.push(binding);
         }
+    }
+    if readonly {
+        bindings[0].places = places(bundle, &bindings);
     }
     reduce_annotations(top)?;
     if let Some(process) = top.get_mut("process").and_then(Value::as_object_mut) {
@@ -70,6 +74,23 @@ pub(crate) fn reduce(bundle: &Bundle, rootfs: &Path, memory: u64) -> Result<Redu
     let host = serde_json::to_vec(&host).unwrap_or_default();
     let resources = parse_resources(&host, "linux/resources")?;
     Ok(Reduced { config: config.to_string(), bindings, remarks, resources, memory, cpus })
+}
+
+/// Where mounts are on the root file system itself, and whether each is a directory.
+fn places(bundle: &Bundle, bindings: &[Binding]) -> Vec<(String, bool)> {
+    let mounts = bundle.spec.mounts().iter().flatten().enumerate();
+    let all: Vec<(String, bool)> = mounts
+        .map(|(index, mount)| {
+            let at = format!("mounts/{index}");
+            let source = bindings.iter().find(|binding| binding.at == at).map(|binding| binding.source.as_path());
+            let is_file = source.is_some_and(Path::is_file);
+            (mount.destination().to_string_lossy().trim_end_matches('/').to_owned(), !is_file)
+        })
+        .collect();
+    let below = |place: &str| {
+        all.iter().any(|(other, _)| place.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')))
+    };
+    all.iter().filter(|(place, _)| !place.is_empty() && !below(place)).cloned().collect()
 }
 
 fn refuse_sections(config: &Value) -> Result<()> {
@@ -175,7 +196,14 @@ fn reduce_mount(bundle: &Path, index: usize, mount: &mut Value, at: &str) -> Res
     }
     let name = index.to_string();
     mount["source"] = Value::String(format!("{SHARE}/{name}"));
-    Ok(Some(Binding { name, source: real, readonly: has(&["ro", "rro"]).is_some(), recursive, at: at.to_owned() }))
+    Ok(Some(Binding {
+        name,
+        source: real,
+        readonly: has(&["ro", "rro"]).is_some(),
+        recursive,
+        at: at.to_owned(),
+        places: Vec::new(),
+    }))
 }
 
 /// Those that mean the host are done or refused here.

@@ -18,6 +18,7 @@ pub mod mount;
 pub mod namespace;
 pub mod notification;
 pub mod parcel;
+pub mod place;
 pub mod presence;
 pub mod probe;
 pub mod process;

@@ -29,6 +29,9 @@ pub(crate) struct Binding {
     pub(crate) recursive: bool,
     /// Where config.json asks for it.
     pub(crate) at: String,
+    /// Of the root file system that is read-only: places of mounts on it, and whether they are directories. The guest can make
+    /// none there.
+    pub(crate) places: Vec<(String, bool)>,
 }
 
 /// Everything that the stand-in is told.

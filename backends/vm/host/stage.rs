@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs;
 use std::path::Path;
 use wharf_core::{Error, Result};
-use wharf_sys::{libc, mount, namespace};
+use wharf_sys::{dir, libc, mount, namespace, place};
 
 /// Where it is in the container's state directory.
 pub(crate) const NAME: &str = "share";
@@ -33,6 +33,13 @@ pub(crate) fn make(at: &Path, bindings: &[Binding]) -> Result<()> {
             fs::create_dir(&target).map_err(io)?;
         } else {
             fs::write(&target, b"").map_err(io)?;
+        }
+        if !binding.places.is_empty() {
+            let root = dir::open(&binding.source).map_err(failed)?;
+            for (at, directory) in &binding.places {
+                let doing = format!("make {at} in the root file system");
+                place::make(&root, at, *directory).map_err(|errno| Error::system(doing, errno as i32).at("mounts"))?;
+            }
         }
         let recursive = if binding.recursive { libc::MS_REC } else { 0 };
         mount(Some(&binding.source), &target, None, libc::MS_BIND | recursive, "").map_err(failed)?;

@@ -18,7 +18,6 @@ mod explain;
 mod guard;
 mod mounts;
 mod options;
-mod place;
 mod preflight;
 mod restore;
 mod restored;

@@ -16,10 +16,10 @@
 use super::criu::{Born, KEPT_FROM, request};
 use super::dump::{bound, configure, joined, open_dir, program};
 use super::guard::{Guard, Task};
+use super::options;
 use super::restored::{Restored, Speaker};
 use super::view::View;
 use super::wire::Message;
-use super::{options, place};
 use crate::draft::{Judged, cgroup_mounts};
 use crate::launch::Private;
 use crate::launch::console::Console;
@@ -35,6 +35,7 @@ use wharf_core::{
 use wharf_monitor::identity;
 use wharf_plan::CgroupMount;
 use wharf_sys::namespace::{self, Side, clone, flag};
+use wharf_sys::place;
 use wharf_sys::process::{self, Ended};
 use wharf_sys::{CWD, Errno, Fd, fd, libc, signal};
 
@@ -231,7 +232,13 @@ fn make_places(judged: &Judged<'_>, external: &[ExternalMount]) -> Result<()> {
         places.iter().any(|(other, _)| place.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')))
     };
     let on_root = places.iter().filter(|(place, _)| !place.is_empty() && !below(place));
-    place::make(&judged.rootfs, on_root.map(|(place, directory)| (place.as_str(), *directory)))
+    let rootfs = &judged.rootfs;
+    let root = open_dir(Path::new(rootfs), "the root file system")?;
+    for (at, directory) in on_root {
+        place::make(&root, at, *directory)
+            .map_err(|errno| Error::system(format!("make {at} in root file system {rootfs}"), errno as i32))?;
+    }
+    Ok(())
 }
 
 /// Descriptors of ours that CRIU holds for the container: its standard ones, and namespaces that it joins.

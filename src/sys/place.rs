@@ -1,28 +1,16 @@
-//! Places for mounts in a root file system that may never have been a container's: a restore makes what `create` would.
+//! Places for mounts in a root file system, made by who has not entered it and must not be led out of it.
 
+use crate::fd::{self, resolve};
+use crate::{Errno, Result};
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
-use wharf_core::{Error, Result};
-use wharf_sys::fd::{self, resolve};
-use wharf_sys::{CWD, Errno, libc};
+use std::os::fd::AsFd;
 
 const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 
-/// Makes each of `places`, which are on no other mount, where it is missing: a directory, or an empty file.
-pub(crate) fn make<'a>(rootfs: &str, places: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
-    let failed =
-        |place: &str, errno: Errno| Error::system(format!("make {place} in root file system {rootfs}"), errno as i32);
-    let path = CString::new(rootfs).map_err(|_| failed("/", Errno::EINVAL))?;
-    let root = fd::openat(CWD, &path, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(|errno| failed("/", errno))?;
-    for (place, directory) in places {
-        one(&root, place, directory).map_err(|errno| failed(place, errno))?;
-    }
-    Ok(())
-}
-
-fn one(root: &OwnedFd, place: &str, directory: bool) -> Result<(), Errno> {
+/// Makes `place` in the directory `root` where it is missing: a directory, or an empty file.
+pub fn make(root: impl AsFd, place: &str, directory: bool) -> Result<()> {
     let text = |bytes: &str| CString::new(bytes).map_err(|_| Errno::EINVAL);
-    match fd::openat2(root, &text(place)?, libc::O_PATH, 0, IN_ROOT) {
+    match fd::openat2(&root, &text(place)?, libc::O_PATH, 0, IN_ROOT) {
         Err(Errno::ENOENT) => {}
         other => return other.map(drop),
     }
@@ -30,7 +18,7 @@ fn one(root: &OwnedFd, place: &str, directory: bool) -> Result<(), Errno> {
     let names: Vec<&str> = place.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
     let mut above = "/".to_owned();
     for (index, name) in names.iter().enumerate() {
-        let parent = fd::openat2(root, &text(&above)?, libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT)?;
+        let parent = fd::openat2(&root, &text(&above)?, libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT)?;
         let made = match directory || index + 1 < names.len() {
             true => fd::mkdirat(&parent, &text(name)?, 0o755),
             false => fd::mknodat(&parent, &text(name)?, libc::S_IFREG | 0o644, 0),
@@ -55,7 +43,7 @@ mod tests {
         fs::create_dir_all(&root).unwrap();
         fs::create_dir_all(&outside).unwrap();
         std::os::unix::fs::symlink(&outside, root.join("out")).unwrap();
-        let make = |place, directory| super::make(root.to_str().unwrap(), [(place, directory)].into_iter());
+        let make = |place, directory| super::make(fs::File::open(&root).unwrap(), place, directory);
         make("/a/b", true).unwrap();
         make("/a/b", true).unwrap();
         make("/etc/hosts", false).unwrap();
