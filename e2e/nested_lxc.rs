@@ -81,6 +81,15 @@ struct Lxc<'a> {
     host: &'a Host,
     dir: PathBuf,
     name: String,
+    /// Cgroups of another's monitors.
+    pivots: Vec<PathBuf>,
+}
+
+fn pivots() -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let below = std::fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = below.chain([top.to_owned()]).map(|path| path.join("lxc.pivot"));
+    all.filter(|path| path.is_dir() && !path.parent().is_some_and(Path::is_symlink)).collect()
 }
 
 impl<'a> Lxc<'a> {
@@ -120,7 +129,7 @@ impl<'a> Lxc<'a> {
             }
         }
         std::fs::write(dir.join(&name).join("config"), config)?;
-        let lxc = Lxc { host, dir, name };
+        let lxc = Lxc { host, dir, name, pivots: pivots() };
         let started = host.program(lxc.tool("lxc-start"))?.finish()?;
         ensure!(started.code() == Some(0), "{started}");
         Ok(lxc)
@@ -142,6 +151,8 @@ impl<'a> Lxc<'a> {
     fn stop(self) -> Outcome {
         let stopped = self.host.program(self.end())?.finish()?;
         ensure!(stopped.code() == Some(0), "{stopped}");
+        // LXC's monitor leaves the cgroup in which it ends.
+        pivots().iter().filter(|path| !self.pivots.contains(path)).try_for_each(std::fs::remove_dir)?;
         Ok(())
     }
 
