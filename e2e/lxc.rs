@@ -27,6 +27,20 @@ const OTHER: &[&str] = &[
     "pause: a paused container stands still",
     "pause: SIGKILL ends every process of a paused container without",
     "pause: a container that forks on and on",
+    "containerd: a detached container is listed",
+    "containerd: a detached exec is listed",
+    // They look at the limits of the cgroup that this pid is in.
+    "containerd: --memory-limit is",
+    "containerd: --cpus",
+    "containerd: --cgroup",
+    // They join a pid namespace by path, which is refused by name.
+    "containerd: kill --all",
+    "containerd: exit codes",
+    "containerd: CRI: a pod",
+    "containerd: CRI: a command",
+    "containerd: CRI: pods outlive",
+    // It asks for the native backend.
+    "containerd: CRI: containers land",
 ];
 
 /// Of Podman's trials, those that do not look at the cgroup of the pid that it is told.

@@ -242,5 +242,6 @@ fn on_lxc() -> Vec<harness::Feature> {
         exec_terminal::trials(),
         exec_failures::trials(),
         engines::podman::trials(),
+        engines::containerd::trials(),
     ]
 }
