@@ -8,9 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A verb with an engine's configuration needs 224 KiB, a `list` of 1,000 containers up to 7 MiB; of more,
-/// several threads would wait for each other at the C library's lock.
-pub const SIZE: usize = 16 * 1024 * 1024;
+/// A verb with an engine's configuration needs 224 KiB, and a `list` of 1,000 containers as JSON fits; beyond that several
+/// threads wait for each other at the C library's lock. A host that hands out no more memory than it has counts all of it to each
+/// process (proc_sys_vm(5), `overcommit_memory`).
+pub const SIZE: usize = 8 * 1024 * 1024;
 
 #[repr(align(4096))]
 struct Block(UnsafeCell<[u8; SIZE]>);
