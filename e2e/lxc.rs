@@ -39,19 +39,27 @@ const OTHER: &[&str] = &[
     "containerd: CRI: a pod",
     "containerd: CRI: a command",
     "containerd: CRI: pods outlive",
+    "podman: --pid container:",
+    "podman: --userns container:",
+    "podman: a pod of shared processes",
     // It asks for the native backend.
     "containerd: CRI: containers land",
-];
-
-/// Of Podman's trials, those that do not look at the cgroup of the pid that it is told.
-const PODMAN: &[&str] = &[
-    "podman: run ",
-    "podman: exec: output",
-    "podman: stop: ",
-    "podman: kill: exit code",
-    "podman: restart:",
-    "podman: top: the processes",
-    "podman: pause: nothing",
+    // They look for the payload, its pid namespace or its limits by the pid that Podman tells.
+    "podman: a pod of two containers",
+    "podman: children left behind",
+    "podman: container inspect",
+    "podman: exec: the same namespaces",
+    "podman: stats",
+    "podman: update",
+    "podman: --memory",
+    "podman: --cpu",
+    "podman: --pids-limit",
+    "podman: --cgroups no-conmon",
+    "podman: --userns with mappings",
+    // Refused by name.
+    "podman: --group-add keep-groups",
+    "podman: --volume :shared",
+    "podman: --volume :rshared",
 ];
 
 pub(crate) fn host(host: &Host) -> Result<Host, Stop> {
@@ -61,16 +69,9 @@ pub(crate) fn host(host: &Host) -> Result<Host, Stop> {
     host.with_options(&["--backend", "lxc"])
 }
 
-fn is_one(sentence: &str, all: &[&str]) -> bool {
-    all.iter().any(|beginning| sentence.starts_with(beginning))
-}
-
 /// The trials of other features, on LXC.
 pub(crate) fn also(features: Vec<Feature>) -> Vec<Feature> {
-    let other = |sentence: &str| match sentence.starts_with("podman: ") {
-        true => !is_one(sentence, PODMAN),
-        false => is_one(sentence, OTHER),
-    };
+    let other = |sentence: &str| OTHER.iter().any(|beginning| sentence.starts_with(beginning));
     features.into_iter().map(|feature| feature.on("lxc", host, other)).collect()
 }
 
@@ -262,6 +263,7 @@ fn refused(host: &Host) -> Outcome {
         (host.bundle()?.without_namespace("mount"), "linux/namespaces"),
         (host.bundle()?.namespace("time", None), "linux/namespaces"),
         (host.bundle()?.set("/linux/rootfsPropagation", json!("shared")), "linux/rootfsPropagation"),
+        (host.bundle()?.set("/annotations", json!({"run.oci.keep_original_groups": "1"})), "annotations/run.oci.keep"),
         (host.bundle()?.mount("/tmp", "bind", "/tmp", &["bind", "rshared"]), "/options"),
         (host.bundle()?.namespace("pid", Some(&own("pid"))), "/path"),
         (host.bundle()?.set("/linux/cgroupsPath", json!("/wharf \"e2e\"")), "linux/cgroupsPath"),

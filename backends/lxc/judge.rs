@@ -1,7 +1,7 @@
 //! What of a job LXC cannot carry: refused by name before anything exists.
 
 use crate::{config, program};
-use wharf_core::{Error, Job, Remark, Result, Unsupported};
+use wharf_core::{Error, Job, Remark, Result, Unsupported, annotations};
 use wharf_plan::Namespaces;
 use wharf_sys::dir;
 use wharf_sys::namespace::flag;
@@ -29,6 +29,11 @@ pub(crate) fn judge(job: &Job<'_>, namespaces: &Namespaces) -> Result<Vec<Remark
     let unsupported = |what: &str, why: &str, at: &str| {
         Err(Error::unsupported(format!("{what} on the lxc backend")).because(why).at(at))
     };
+    let annotations = job.bundle.spec.annotations().as_ref();
+    if annotations::is_on(annotations.and_then(|all| all.get(annotations::KEEP_ORIGINAL_GROUPS))) {
+        let at = format!("annotations/{}", annotations::KEEP_ORIGINAL_GROUPS);
+        return unsupported("the caller's groups for the payload", "LXC gives them up before the payload's birth", &at);
+    }
     if namespaces.new & flag::NEWNS == 0 {
         return unsupported("a container without a new mount namespace", "LXC always makes one", "linux/namespaces");
     }
