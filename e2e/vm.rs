@@ -75,6 +75,10 @@ fn refused(host: &Host) -> Outcome {
         ),
         (bundle()?.without_namespace("pid").namespace("pid", Some("/proc/self/ns/pid")), "[linux/namespaces/4]"),
         (bundle()?.set("/linux/devices", device), "[linux/devices/0]"),
+        (
+            bundle()?.set("/annotations", json!({"run.oci.keep_original_groups": "1"})),
+            "[annotations/run.oci.keep_original_groups]",
+        ),
         (bundle()?.set("/hooks", json!({"prestart": hook})), "[hooks/prestart]"),
         (bundle()?.mount("/x", "bind", "/tmp", &["rbind", "rshared"]), "[mounts/6]"),
         (bundle()?.mount("/x", "none", "/dev", &["rbind"]), "[mounts/6]"),

@@ -216,7 +216,13 @@ fn reduce_annotations(top: &mut Map<String, Value>) -> Result<()> {
                 .at(annotations::pointer(key)));
         }
     }
-    all.retain(|key, _| key == annotations::KEEP_ORIGINAL_GROUPS);
+    let groups = all.get(annotations::KEEP_ORIGINAL_GROUPS).and_then(Value::as_str).map(str::to_owned);
+    if annotations::is_on(groups.as_ref()) {
+        return Err(Error::unsupported("the caller's groups in a virtual machine")
+            .because("they are of the host")
+            .at(annotations::pointer(annotations::KEEP_ORIGINAL_GROUPS)));
+    }
+    all.retain(|key, _| key == annotations::SECCOMP_FAIL_UNKNOWN);
     Ok(())
 }
 
