@@ -1,13 +1,12 @@
 //! The host's end of a payload's terminal: its master goes to whoever asked for it, the stand-in has the other end.
 
-use crate::host::control::inside;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use wharf_core::{Error, Result, Terminal};
 use wharf_foreground::HostTerminal;
 use wharf_sys::terminal::{self, Size};
-use wharf_sys::{CWD, Errno, fd, libc, socket};
+use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
 
 pub(crate) struct Pty {
     pub(crate) slave: OwnedFd,
@@ -50,6 +49,6 @@ fn send(path: &Path, master: &OwnedFd) -> Result<(), Errno> {
     let dir = fd::openat(CWD, &text(parent.as_os_str())?, libc::O_PATH | libc::O_DIRECTORY, 0)?;
     let socket = socket::stream()?;
     socket::set_send_limit(&socket, 10)?;
-    inside(&dir, || socket::connect(&socket, &name))?;
+    mount::inside(&dir, || socket::connect(&socket, &name))?;
     socket::send(&socket, b"/dev/pts/ptmx", Some(master))
 }

@@ -1,12 +1,11 @@
 //! Hands a descriptor to a socket that the caller named: it listens, we connect and send one message.
 
-use crate::start::inside;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use wharf_core::{Error, Result};
-use wharf_sys::{CWD, Errno, fd, libc, socket};
+use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
 
 /// How long a listener that is busy may keep us waiting, in seconds.
 const PATIENCE: i64 = 10;
@@ -58,7 +57,7 @@ fn connect(path: &Path) -> Result<OwnedFd, Errno> {
             let directory = text(directory.as_os_str().as_bytes())?;
             let directory = fd::openat(CWD, &directory, libc::O_PATH | libc::O_DIRECTORY, 0)?;
             let name = text(name.as_bytes())?;
-            inside(directory, || socket::connect(&stream, &name))?;
+            mount::inside(directory, || socket::connect(&stream, &name))?;
         }
         other => other?,
     }

@@ -2,7 +2,6 @@
 //! system's copy over itself, and go with it.
 
 use crate::launch::Private;
-use crate::start;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -60,6 +59,6 @@ pub(crate) fn are_there(record: &Record) -> Result<bool> {
 /// Takes the container's mounts off the host, if there are any.
 pub(crate) fn remove(record: &Record) -> Result<()> {
     let Some(place) = find(record)? else { return Ok(()) };
-    start::inside(&place, || mount::umount(c".", libc::MNT_DETACH))
+    mount::inside(&place, || mount::umount(c".", libc::MNT_DETACH))
         .map_err(|errno| Error::system(format!("unmount {}", record.rootfs), errno as i32))
 }

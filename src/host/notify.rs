@@ -8,7 +8,6 @@
 //!
 //! Where config.json sets NOTIFY_SOCKET for the payload, the caller has arranged all this by itself (Podman does).
 
-use crate::start::inside;
 use oci_spec::runtime::Spec;
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -120,7 +119,7 @@ impl Relay {
                 Err(errno) => return Err(errno),
             }
             let payload = socket::datagram()?;
-            inside(&directory, || socket::bind(&payload, SOCKET))?;
+            mount::inside(&directory, || socket::bind(&payload, SOCKET))?;
             fd::chmodat(&directory, SOCKET, 0o777)?;
             Ok(payload)
         };

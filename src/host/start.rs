@@ -10,33 +10,19 @@ use crate::listener::{self, Agent, Kept, Loading};
 use crate::{hooks, remove, status};
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use wharf_core::phases;
 use wharf_core::{ContainerId, Error, Kind, Record, Result, Status, Verb, Warnings, allowed};
 use wharf_foreground::Relay;
 use wharf_monitor::identity;
 use wharf_steps::Failure;
 use wharf_sys::lot::served;
-use wharf_sys::{CWD, Errno, fd, libc, mount, socket};
+use wharf_sys::{Errno, fd, libc, mount, socket};
 
 /// Name of the socket in the state directory.
 pub(crate) const SOCKET: &CStr = c"start";
 /// Version of the message.
 const VERSION: u8 = 1;
-
-/// Does `work` with `dir` as working directory: names of sockets are short paths.
-pub(crate) fn inside<T>(dir: impl AsFd, work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let before = match fd::openat(CWD, c".", flags, 0) {
-        // Its user may not search where the caller stands (sudo from /root). No relative path has a meaning there either.
-        Err(Errno::EACCES) => fd::openat(CWD, c"/", flags, 0)?,
-        other => other?,
-    };
-    mount::fchdir(dir)?;
-    let result = work();
-    mount::fchdir(&before)?;
-    result
-}
 
 /// Whether an init waits behind the socket.
 pub(crate) fn is_waiting(dir: BorrowedFd<'_>) -> Result<bool> {
@@ -45,7 +31,7 @@ pub(crate) fn is_waiting(dir: BorrowedFd<'_>) -> Result<bool> {
         Err(errno) => Err(errno),
         Ok(_) => {
             let probe = socket::datagram()?;
-            match inside(dir, || socket::connect(&probe, SOCKET)) {
+            match mount::inside(dir, || socket::connect(&probe, SOCKET)) {
                 Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(false),
                 other => other.map(|()| true),
             }
@@ -142,7 +128,7 @@ fn speak(record: &Record, dir: BorrowedFd<'_>, agent: Option<Agent>) -> Result<O
             mount::fchdir(dir)?;
             say()?;
         } else {
-            inside(dir, say)?;
+            mount::inside(dir, say)?;
         }
         // Nobody waits for its end, and ours is near.
         std::mem::forget(from);

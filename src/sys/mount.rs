@@ -310,6 +310,20 @@ pub fn fsmount(context: impl AsFd, attributes: u64) -> Result<OwnedFd> {
     own(unsafe { libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes) }).map_err(note(Call::Fsopen))
 }
 
+/// Does `work` with `dir` as working directory: names of sockets are short paths.
+pub fn inside<T>(dir: impl AsFd, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let before = match fd::openat(crate::CWD, c".", flags, 0) {
+        // Its user may not search where the caller stands (sudo from /root). No relative path has a meaning there either.
+        Err(Errno::EACCES) => fd::openat(crate::CWD, c"/", flags, 0)?,
+        other => other?,
+    };
+    fchdir(dir)?;
+    let result = work();
+    fchdir(&before)?;
+    result
+}
+
 /// pivot_root(2) to the working directory, stacking the old root on top of it: `pivot_root(".", ".")`.
 pub fn pivot_here() -> Result<()> {
     // SAFETY: both are NUL-terminated strings.

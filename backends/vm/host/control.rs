@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 use wharf_core::{Error, Kind, Record, Result};
-use wharf_sys::{CWD, Errno, fd, libc, mount, process, socket};
+use wharf_sys::{Errno, mount, process, socket};
 
 /// Name of the socket in the state directory.
 pub(crate) const SOCKET: &CStr = c"machine";
@@ -98,7 +98,7 @@ pub(crate) struct Connection(OwnedFd);
 impl Connection {
     /// None where nobody listens any more: the container has stopped.
     pub(crate) fn open(dir: BorrowedFd<'_>) -> Result<Option<Self>> {
-        let socket = match inside(dir, || {
+        let socket = match mount::inside(dir, || {
             let socket = socket::sequenced()?;
             socket::set_send_limit(&socket, 10)?;
             socket::connect(&socket, SOCKET).map(|()| socket)
@@ -156,19 +156,6 @@ pub(crate) fn ask(
     let connection = Connection::open(dir)?.ok_or_else(gone)?;
     connection.send(request)?;
     connection.receive(Some(patience))?.ok_or_else(gone)?.into_result()
-}
-
-/// Does `work` with `dir` as working directory: names of sockets are short paths.
-pub(crate) fn inside<T>(dir: impl AsFd, work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let before = match fd::openat(CWD, c".", flags, 0) {
-        Err(Errno::EACCES) => fd::openat(CWD, c"/", flags, 0)?,
-        other => other?,
-    };
-    mount::fchdir(dir)?;
-    let result = work();
-    mount::fchdir(&before)?;
-    result
 }
 
 fn doing(errno: Errno) -> Error {

@@ -251,7 +251,7 @@ fn open_namespaces(judged: &Judged<'_>, slots: &mut Slots) -> Result<Vec<OwnedFd
 fn start_socket(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let make = || {
         let socket = socket::datagram()?;
-        start::inside(dir, || socket::bind(&socket, start::SOCKET))?;
+        wharf_sys::mount::inside(dir, || socket::bind(&socket, start::SOCKET))?;
         Ok(socket)
     };
     make().map_err(|errno: Errno| Error::system("make the start socket", errno as i32))

@@ -130,7 +130,7 @@ impl Monitor {
         }
         let signals = signal::descriptor().map_err(failed)?;
         let watch = Watch::open(&dir, WitnessKind::StandIn, &job.cgroup)?;
-        let listener = control::inside(&dir, || {
+        let listener = wharf_sys::mount::inside(&dir, || {
             let listener = socket::sequenced()?;
             socket::bind(&listener, control::SOCKET)?;
             socket::listen(&listener).map(|()| listener)
