@@ -1,33 +1,28 @@
 //! The stand-in's own life: it boots the machine, carries the payload's bytes and signals, answers verbs, and ends as
 //! the payload has ended. One loop that waits only in poll(2).
 
+mod boot;
+mod channel;
 mod clients;
 
-use super::control::{self, Reply, Request, State};
+use super::control::{Reply, Request, State};
 use super::job::{Inherited, Job};
 use super::qemu::Qemu;
-use super::seclude::seclude;
-use super::stage;
 use crate::machine::Accelerator;
-use crate::wire::{
-    FULL, Failure, File, Frame, LONGEST, MOST_SESSIONS, Message, Outcome, Pump, Reader, Sink, Source, VERSION, Verb,
-    put, read_outcome,
-};
+use crate::wire::{FULL, Failure, File, MOST_SESSIONS, Message, Pump, Reader, Sink, Source, Verb, put};
 use clients::Client;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
-use wharf_core::{Ended, Error, Kind, Result, WitnessKind};
+use wharf_core::{Ended, Error, Kind};
 use wharf_monitor::Watch;
-use wharf_sys::{Errno, Fd, fd, libc, process, signal, socket, terminal};
+use wharf_sys::{Fd, fd, libc, signal, socket, terminal};
 
 /// How long a killed payload may take to end before its machine is ended.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long its last words may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// How long a processor of which only the attempt tells may take to boot the guest.
-const ATTEMPT: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Most questions that a guest leaves unanswered.
 const MOST_ASKED: usize = 4 * MOST_SESSIONS;
@@ -110,72 +105,6 @@ fn lost(why: impl Into<String>) -> Lost {
 }
 
 impl Monitor {
-    fn begin(inherited: Inherited) -> std::result::Result<Monitor, (OwnedFd, Error)> {
-        let Inherited { dir, job, creator } = inherited;
-        match Self::prepare(dir, job, &creator) {
-            Ok(mut monitor) => {
-                monitor.creator = Some(creator);
-                Ok(monitor)
-            }
-            Err(error) => Err((creator, error)),
-        }
-    }
-
-    fn prepare(dir: OwnedFd, job: Job, creator: &OwnedFd) -> Result<Monitor> {
-        let failed = |errno: Errno| Error::system("stand in for the machine", errno as i32);
-        // It may be on its way into its cgroup.
-        match socket::receive(creator, &mut [0; 8]).map_err(failed)? {
-            (2, _) => {}
-            _ => return Err(failed(Errno::ECANCELED)),
-        }
-        let signals = signal::descriptor().map_err(failed)?;
-        let watch = Watch::open(&dir, WitnessKind::StandIn, &job.cgroup)?;
-        let listener = wharf_sys::mount::inside(&dir, || {
-            let listener = socket::sequenced()?;
-            socket::bind(&listener, control::SOCKET)?;
-            socket::listen(&listener).map(|()| listener)
-        })
-        .map_err(failed)?;
-        let share = job.state_dir.join(stage::NAME);
-        std::fs::create_dir(&share)
-            .map_err(|error| crate::machine::drivers::io("make the machine's directory", &error))?;
-        stage::make(&share, &job.bindings)?;
-        if job.terminal {
-            terminal::take_control(Fd(0)).map_err(failed)?;
-            let settings = terminal::Settings::of(Fd(0)).map_err(failed)?;
-            settings.raw().without_onlcr().apply(Fd(0)).map_err(failed)?;
-        }
-        let mut accelerators = job.accelerators.clone();
-        accelerators.reverse();
-        let accelerator = accelerators.pop().ok_or_else(|| failed(Errno::ENODEV))?;
-        let qemu = Qemu::start(&job, accelerator)?;
-        let patience = if accelerators.is_empty() { job.patience } else { ATTEMPT.min(job.patience) };
-        Ok(Monitor {
-            creator: None,
-            released: false,
-            signals,
-            listener,
-            watch: Some(watch),
-            qemu,
-            accelerators,
-            accelerator,
-            boot_until: Some(Instant::now() + patience),
-            state: State::Creating,
-            paused: false,
-            reader: Reader::new(),
-            out: Vec::new(),
-            outgoing: VecDeque::new(),
-            asked: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            clients: Vec::new(),
-            next: 1,
-            next_client: 1,
-            kill_until: None,
-            over: None,
-            job,
-        })
-    }
-
     /// To the end, of which everything is told to whom it concerns.
     fn live(&mut self) -> Ended {
         let (ended, why) = match self.turns() {
@@ -272,33 +201,6 @@ impl Monitor {
         Ok(all)
     }
 
-    /// The guest has not come up: with the next accelerator, where there is one.
-    fn boots_otherwise(&mut self) -> std::result::Result<bool, Lost> {
-        if self.boot_until.is_none() {
-            return Ok(false);
-        }
-        let Some(accelerator) = self.accelerators.pop() else { return Ok(false) };
-        self.qemu.end();
-        self.accelerator = accelerator;
-        self.qemu = Qemu::start(&self.job, accelerator).map_err(|error| lost(error.to_string()))?;
-        (self.reader, self.out) = (Reader::new(), Vec::new());
-        self.boot_until = Some(Instant::now() + self.job.patience);
-        Ok(true)
-    }
-
-    fn machine_ended(&mut self) -> Lost {
-        let status = process::wait_status(self.qemu.pid, libc::WNOHANG)
-            .ok()
-            .flatten()
-            .map(|(_, status)| Ended::of_status(status));
-        match status {
-            Some(ended @ Ended::Signaled { signal, .. }) => {
-                Lost { why: format!("QEMU was killed by signal {signal}"), ended }
-            }
-            _ => lost(self.qemu.last_words()),
-        }
-    }
-
     fn watch_time(&mut self) -> std::result::Result<(), Lost> {
         let now = Instant::now();
         if self.boot_until.is_some_and(|until| now >= until) && !self.boots_otherwise()? {
@@ -341,170 +243,6 @@ impl Monitor {
             _ => return Err(lost("create was interrupted")),
         }
         Ok(())
-    }
-
-    /// A verb to the guest; its answer goes to `asker`.
-    fn ask(&mut self, asker: Asker, request: Option<Request>, verb: &Verb, parts: &[u8]) {
-        let number = match asker {
-            Asker::Creator => 0,
-            _ => {
-                self.next = self.next.checked_add(1).unwrap_or(1);
-                self.next
-            }
-        };
-        if self.asked.len() > MOST_ASKED {
-            let error = Error::new(Kind::System, "ask the guest").because("it has not answered many questions before");
-            if let Asker::Client(client) = asker {
-                self.reply(client, &Reply::Err(Failure::of(&error)));
-            }
-            return;
-        }
-        if matches!(verb, Verb::Kill { signal: libc::SIGKILL, .. }) {
-            self.kill_until.get_or_insert(Instant::now() + GRACE);
-        }
-        self.asked.insert(number, (asker, request));
-        let call = serde_json::to_vec(verb).unwrap_or_default();
-        self.outgoing.push_back(Outgoing { number, parts: parts.to_vec(), sent: 0, call });
-    }
-
-    /// As much of the calls as there is room for.
-    fn queue(&mut self) {
-        while self.out.len() < FULL {
-            let Some(next) = self.outgoing.front_mut() else { return };
-            if next.sent < next.parts.len() {
-                let to = next.parts.len().min(next.sent + LONGEST);
-                put(&mut self.out, next.number, Message::Part(&next.parts[next.sent..to]));
-                next.sent = to;
-            } else if next.call.len() > LONGEST {
-                // Its words are from a verb's command line.
-                let (number, error) =
-                    (next.number, Error::invalid("ask the guest").because("the command line is too long"));
-                self.outgoing.pop_front();
-                self.answer(number, Err(Failure::of(&error)));
-            } else {
-                put(&mut self.out, next.number, Message::Call(&next.call));
-                self.outgoing.pop_front();
-            }
-        }
-    }
-
-    fn write(&mut self) -> std::result::Result<(), Lost> {
-        while !self.out.is_empty() {
-            match fd::write_now(&self.qemu.channel, &self.out) {
-                Ok(length) => drop(self.out.drain(..length)),
-                Err(Errno::EAGAIN) => return Ok(()),
-                // Its end is told by its process.
-                Err(_) if process::readable(&self.qemu.pidfd, 1000) == Ok(true) => return Ok(()),
-                Err(_) => return Err(lost("its channel was cut")),
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&mut self) -> std::result::Result<(), Lost> {
-        let mut bytes = vec![0; self.reader.room()];
-        let length = match fd::read(&self.qemu.channel, &mut bytes) {
-            Err(Errno::EAGAIN) => return Ok(()),
-            Ok(0) | Err(_) if process::readable(&self.qemu.pidfd, 1000) == Ok(true) => return Ok(()),
-            Ok(0) | Err(_) => return Err(lost("its channel was cut")),
-            Ok(length) => length,
-        };
-        let mut reader = std::mem::take(&mut self.reader);
-        reader.push(&bytes[..length]);
-        let broken = |why: &str| lost(format!("the guest does not keep to the protocol: {why}"));
-        while let Some(Frame { session, message }) = reader.frame().map_err(broken)? {
-            self.take(session, message).map_err(broken)?;
-        }
-        self.reader = reader;
-        Ok(())
-    }
-
-    fn take(&mut self, number: u32, message: Message<'_>) -> std::result::Result<(), &'static str> {
-        match message {
-            Message::Hello { version: VERSION } if self.boot_until.is_some() && self.state == State::Creating => {
-                self.boot_until = Some(Instant::now() + self.job.patience);
-                put(&mut self.out, 0, Message::Hello { version: VERSION });
-                let words = self.job.words.clone();
-                let verb = Verb::Create { id: self.job.id.clone(), terminal: self.job.terminal, words };
-                let config = std::mem::take(&mut self.job.config);
-                self.ask(Asker::Creator, None, &verb, config.as_bytes());
-                Ok(())
-            }
-            Message::Hello { .. } => Err("it speaks another version, or twice"),
-            Message::Outcome(bytes) => {
-                let outcome = read_outcome(bytes)?;
-                self.answer(number, outcome);
-                Ok(())
-            }
-            Message::Exit(status) => {
-                match self.sessions.get_mut(&number) {
-                    Some(session) if session.status.is_none() => session.status = Some(status),
-                    // A payload may end before the answer to its creation is here; nothing else may.
-                    _ => return Err("the end of a process that nobody has asked for"),
-                }
-                if number == 0 {
-                    self.over = Some((status, Instant::now() + LAST_WORDS));
-                    self.kill_until = None;
-                }
-                Ok(())
-            }
-            Message::Part(_) | Message::Call(_) | Message::Window { .. } | Message::Signal(_) => {
-                Err("that is for the host to say")
-            }
-            _ => match self.sessions.get_mut(&number) {
-                Some(session) => session.pump.take(message),
-                None => Ok(()),
-            },
-        }
-    }
-
-    fn answer(&mut self, number: u32, outcome: Outcome) {
-        let Some((asker, request)) = self.asked.remove(&number) else { return };
-        match asker {
-            Asker::Creator => self.created(outcome),
-            Asker::Nobody => {}
-            Asker::Client(client) => {
-                match request {
-                    Some(Request::Start) if outcome.is_ok() => self.state = State::Running,
-                    Some(Request::Exec { terminal, .. }) if outcome.is_ok() => self.join(client, number, terminal),
-                    _ => {}
-                }
-                self.reply(client, &Reply::of(outcome));
-            }
-        }
-    }
-
-    fn created(&mut self, outcome: Outcome) {
-        self.boot_until = None;
-        let standard = || -> Result<Vec<OwnedFd>, Errno> {
-            let numbers = if self.job.terminal { 0..1 } else { 0..3 };
-            numbers.map(|number| fd::duplicate(Fd(number))).collect()
-        };
-        let outcome = outcome.map_err(Failure::into_error).and_then(|_| {
-            seclude()?;
-            standard().map_err(|errno| Error::system("keep the payload's standard descriptors", errno as i32))
-        });
-        let reply = match outcome {
-            Ok(descriptors) => {
-                let pump = pump(descriptors, self.job.terminal);
-                self.sessions.insert(0, Session { pump, status: None, client: None });
-                self.state = State::Created;
-                if self.job.terminal {
-                    self.tell_size();
-                }
-                Reply::Ok(serde_json::to_value(self.accelerator).unwrap_or_default())
-            }
-            Err(error) => Reply::Err(Failure::of(&error)),
-        };
-        if let Some(creator) = &self.creator {
-            tell(creator, &reply);
-        }
-        // A terminal is held by its pump; others are the engine's, and held by nobody but theirs.
-        if self.job.terminal {
-            (1..3).for_each(|number| fd::close(Fd(number)));
-        } else {
-            (0..3).for_each(|number| fd::close(Fd(number)));
-        }
     }
 }
 
