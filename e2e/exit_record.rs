@@ -1,6 +1,6 @@
 //! How a container ended, as `run --keep` wrote it down; `wait`. With a watcher: exit_watcher.
 
-use harness::{Bundle, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, json, limit};
+use harness::{Bundle, Feature, Finished, Host, Stop, Value, ensure, ensure_eq, json, limit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{major, minor};
 use nix::unistd::Pid;
@@ -123,69 +123,6 @@ pub(crate) fn trials() -> Feature {
             ensure!((4 * MIB..8 * MIB).contains(&written) && exit["io_read"].is_u64(), "{exit}");
             Ok(())
         })
-        .trial("a kill for want of memory is told by whose limit it was", |host| {
-            host.needs_controller("memory")?;
-            let memory = json!({"limit": 32 * MIB, "swap": 32 * MIB});
-            let bundle = host.bundle()?.set("/linux/resources/memory", memory);
-            let (_, exit) = kept(host, bundle.payload(&["alloc", "100"]))?;
-            ensure_eq!((&exit["signal"], &exit["oom"]["verdict"]), (&json!(9), &json!("limit")), "{exit}");
-            ensure_eq!(exit["reason"], "out of memory: its own limit");
-            let peak = exit["memory_peak"].as_u64().unwrap_or(0);
-            ensure!((31 * MIB..=33 * MIB).contains(&peak), "{exit}");
-            let above = host.unique("above");
-            let parent = Parent::make(host, &above, 32 * MIB)?;
-            let bundle = host.bundle()?.set("/linux/cgroupsPath", json!(format!("/{above}/below")));
-            let ended = kept(host, bundle.payload(&["alloc", "100"]));
-            parent.remove()?;
-            let (_, exit) = ended?;
-            ensure_eq!(exit["oom"]["verdict"], "ancestor", "{exit}");
-            ensure_eq!(exit["oom"]["ancestor"], format!("/{above}"));
-            Ok(())
-        })
-        .trial("one that is killed beside the payload is told, and is not the reason", |host| {
-            host.needs_controller("memory")?;
-            let bundle = host.bundle()?.set("/linux/resources/memory", json!({"limit": 32 * MIB, "swap": 32 * MIB}));
-            let (ran, exit) = kept(host, bundle.payload(&["spawn", "/bin/payload", "alloc", "100", ";", "exit", "3"]))?;
-            ensure_eq!((ran.code(), &exit["code"]), (Some(3), &json!(3)), "{exit}");
-            ensure_eq!((&exit["oom"]["killed"], &exit["oom"]["verdict"]), (&json!(1), &json!("limit")), "{exit}");
-            ensure!(exit.get("reason").is_none(), "{exit}");
-            Ok(())
-        })
-        .trial("a group that the kernel kills together is told", |host| {
-            host.needs_v2("memory")?;
-            let bundle = host
-                .bundle()?
-                .set("/linux/resources/memory", json!({"limit": 32 * MIB, "swap": 32 * MIB}))
-                .set("/linux/resources/unified", json!({"memory.oom.group": "1"}));
-            // The first process does not want memory: alone it would live.
-            let words = ["spawn", "/bin/payload", "alloc", "100", ";", "sleep"];
-            let (ran, exit) = kept(host, bundle.payload(&words))?;
-            ensure_eq!(ran.code(), Some(137));
-            ensure_eq!((&exit["oom"]["verdict"], &exit["oom"]["group"]), (&json!("limit"), &json!(true)), "{exit}");
-            Ok(())
-        })
-        .trial("a crash with no want of memory has no verdict", |host| {
-            let (_, exit) = kept(host, without_core(host)?.payload(&["kill-self", "KILL"]))?;
-            ensure!(exit.get("oom").is_none() && exit.get("reason").is_none(), "{exit}");
-            Ok(())
-        })
-        .trial("who was killed in the same cgroup before is not told of", |host| {
-            host.needs_controller("memory")?;
-            let name = host.unique("shared");
-            let parent = Parent::make(host, &name, 32 * MIB)?;
-            let procs = parent.0.join("cgroup.procs");
-            let join = format!("echo $$ >{} && exec {} alloc 100", procs.display(), host.payload().display());
-            let mut hog = std::process::Command::new("sh");
-            hog.args(["-c", &join]);
-            let killed = host.program(hog)?.finish();
-            let bundle = host.bundle()?.set("/linux/cgroupsPath", json!(format!("/{name}")));
-            let ended = kept(host, bundle.payload(&["exit", "0"]));
-            parent.remove()?;
-            ensure_eq!(killed?.code(), None, "the hog was not killed");
-            let (_, exit) = ended?;
-            ensure!(exit["code"] == 0 && exit.get("oom").is_none(), "{exit}");
-            Ok(())
-        })
         .trial("a run that was killed leaves an unknown end, and no wrong one", |host| {
             let bundle = host.bundle()?.payload(&["sleep"]);
             bundle.save()?;
@@ -210,26 +147,6 @@ pub(crate) fn trials() -> Feature {
             ensure!(waited.code() == Some(125) && waited.stderr.contains("its witness"), "{waited}");
             host.runtime.must(&["delete", bundle.id()]).map(drop)
         })
-        .trial(
-            "one who fills a tmpfs is told apart by what stopped him: its size, or the memory that it is of",
-            |host| {
-                host.needs_controller("memory")?;
-                let memory = json!({"limit": 48 * MIB, "swap": 48 * MIB});
-                let filler = |size: &str| -> Result<Bundle, Stop> {
-                    let bundle = host.bundle()?.set("/linux/resources/memory", memory.clone());
-                    let bundle = bundle.mount("/fill", "tmpfs", "tmpfs", &[size, "mode=777"]);
-                    Ok(bundle.payload(&["fill", "/fill/file", ";", "exit", "28"]))
-                };
-                let neighbour = host.start(&host.bundle()?.payload(&["sleep"]))?;
-                let (ran, exit) = kept(host, filler("size=8m")?)?;
-                ensure!(ran.stdout.contains("ENOSPC"), "{ran}");
-                ensure_eq!((&exit["code"], exit.get("oom"), exit.get("reason")), (&json!(28), None, None), "{exit}");
-                let (_, exit) = kept(host, filler("size=256m")?)?;
-                ensure_eq!((&exit["signal"], &exit["oom"]["verdict"]), (&json!(9), &json!("limit")), "{exit}");
-                ensure_eq!(neighbour.status()?, "running");
-                Ok(())
-            },
-        )
         .trial("a fork bomb that is ended is told as killed by whom, and not as out of anything", |host| {
             host.needs_controller("pids")?;
             let bundle = host.bundle()?.set("/linux/resources/pids/limit", json!(64)).payload(&["fork-bomb"]);
@@ -335,7 +252,7 @@ pub(crate) fn trials() -> Feature {
 }
 
 /// Runs the bundle to its end and reads what `run` has written down.
-fn kept(host: &Host, bundle: Bundle) -> Result<(Finished, Value), Stop> {
+pub(crate) fn kept(host: &Host, bundle: Bundle) -> Result<(Finished, Value), Stop> {
     bundle.save()?;
     let ran = host.runtime.call(&["run", "--keep", "--bundle", bundle.dir_text(), bundle.id()])?;
     let exit = told(host, &bundle)?;
@@ -343,7 +260,7 @@ fn kept(host: &Host, bundle: Bundle) -> Result<(Finished, Value), Stop> {
     Ok((ran, exit))
 }
 
-fn told(host: &Host, bundle: &Bundle) -> Result<Value, Stop> {
+pub(crate) fn told(host: &Host, bundle: &Bundle) -> Result<Value, Stop> {
     Ok(serde_json::from_str(&host.runtime.must(&["wait", "--format", "json", bundle.id()])?)?)
 }
 
@@ -352,7 +269,7 @@ fn state(host: &Host, bundle: &Bundle) -> Result<Value, Stop> {
 }
 
 /// Without a pid namespace: its first process is deaf to its own signals.
-fn without_core(host: &Host) -> Result<Bundle, Stop> {
+pub(crate) fn without_core(host: &Host) -> Result<Bundle, Stop> {
     Ok(rlimit_core(host.bundle()?.without_namespace("pid"), 0))
 }
 
@@ -430,35 +347,5 @@ pub(crate) fn seconds_between(from: &Value, to: &Value) -> Result<f64, Stop> {
     match (seconds(from), seconds(to)) {
         (Some(from), Some(to)) => Ok((to - from).rem_euclid(3600.0)),
         _ => Err(Stop::failed(format!("no times: {from} {to}"))),
-    }
-}
-
-/// A cgroup of the memory hierarchy with a limit, for a container below it.
-struct Parent(std::path::PathBuf);
-
-impl Parent {
-    fn make(host: &Host, name: &str, limit: u64) -> Result<Self, Stop> {
-        let dir = host.controller_dir("memory").ok_or_else(|| Stop::skipped("no memory controller"))?.join(name);
-        std::fs::create_dir(&dir)?;
-        let files: &[&str] =
-            if host.is_v2() { &["memory.max"] } else { &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"] };
-        for file in files {
-            // The one for swap is not there on every kernel.
-            let _ = std::fs::write(dir.join(file), limit.to_string());
-        }
-        if host.is_v2() {
-            let _ = std::fs::write(dir.join("memory.swap.max"), "0");
-        }
-        Ok(Parent(dir))
-    }
-
-    fn remove(self) -> Outcome {
-        for _ in 0..100 {
-            if std::fs::remove_dir(&self.0).is_ok() || !self.0.exists() {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Err(Stop::failed(format!("{} stays", self.0.display())))
     }
 }

@@ -58,6 +58,7 @@ mod nested_sandbox;
 mod no_new_privileges;
 mod notify_socket;
 mod oom_score_adj;
+mod out_of_memory;
 mod parallel;
 mod pause;
 mod pid_file;
@@ -168,6 +169,7 @@ fn main() -> std::process::ExitCode {
         limits::trials(),
         exit_codes::trials(),
         exit_record::trials(),
+        out_of_memory::trials(),
         exit_watcher::trials(),
         pause::trials(),
         ps::trials(),

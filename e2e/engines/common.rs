@@ -1,13 +1,12 @@
 //! What the trials of engines with a daemon share: calls and their ends, values of cgroups, waiting.
 
 use super::case::Choice;
-use harness::{Finished, Host, Outcome, Running, Stop, ensure, limit};
+use harness::{Finished, Host, Outcome, Running, Stop, ensure, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// A program of the host's in the directories where packages put theirs; `/usr/local` may hold another of its name.
 pub(crate) fn installed(name: &str) -> Result<PathBuf, Stop> {
@@ -35,16 +34,6 @@ pub(crate) fn keeps_exits() -> Outcome {
         }
         _ => Ok(()),
     }
-}
-
-/// Waits until it is so; what it waits for stands in the failure.
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool, Stop>) -> Outcome {
-    let begun = Instant::now();
-    while !is_so()? {
-        ensure!(begun.elapsed() < limit(20), "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 /// A daemon in the foreground. Its end before its time is told with its last words.

@@ -5,14 +5,13 @@ use super::case::Choice;
 use super::podman::engine::{IMAGE, Podman};
 use super::routing::Containerd;
 use crate::exit_watcher::{never_wrong, watcher};
-use harness::{Feature, Host, Outcome, Running, Stop, Value, ensure, ensure_eq, json, limit};
+use harness::{Feature, Host, Outcome, Running, Stop, Value, ensure, ensure_eq, json, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 pub(crate) fn trials() -> Feature {
     Feature::new("exit records of engines")
@@ -20,6 +19,7 @@ pub(crate) fn trials() -> Feature {
         .trial("conmon or the watcher is killed: right, or unknown", podman_killed)
         .trial("containerd's exit codes are in the record, however short the life", containerd)
         .trial("the shim or the watcher is killed: right, or unknown", containerd_killed)
+        .trial("containerd itself is killed: what ends meanwhile is in the record", daemon_killed)
 }
 
 fn configuration(host: &Host) -> Result<PathBuf, Stop> {
@@ -33,15 +33,6 @@ fn wharf(host: &Host, root: &Path, words: &[&str]) -> Result<Running, Stop> {
     let mut command = Command::new(host.runtime.program());
     command.arg("--root").arg(root).args(words);
     host.program(command)
-}
-
-fn until(what: &str, mut there: impl FnMut() -> Result<bool, Stop>) -> Outcome {
-    let begun = Instant::now();
-    while !there()? {
-        ensure!(begun.elapsed() < limit(20), "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
 }
 
 /// How many short lives: 100 where all is asked for.
@@ -69,7 +60,7 @@ impl<'h> Initialized<'h> {
         ensure!(watcher(&id)?.is_some(), "{name} has no watcher");
         let waiting = wharf(host, Path::new(ROOT), &["wait", "--format", "json", &id])?;
         let reading = Path::new(ROOT).join(&id).join("readers.lock");
-        until("wait waits", || Ok(reading.exists()))?;
+        wait_until("wait to wait", || Ok(reading.exists()))?;
         Ok(Initialized { podman, id, waiting })
     }
 
@@ -163,7 +154,7 @@ fn killed(pid: i32) -> Outcome {
 
 /// It has ended, and is collected where it was left to us.
 fn collected(pid: i32) -> Outcome {
-    until("a process ends", || {
+    wait_until("a process to end", || {
         let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         Ok(!Path::new(&format!("/proc/{pid}")).exists())
     })
@@ -201,7 +192,7 @@ impl<'a, 'h> Task<'a, 'h> {
 
     /// The exit code that containerd has.
     fn delete(self) -> Result<i32, Stop> {
-        until("the task stops", || {
+        wait_until("the task to stop", || {
             let list = self.engine.must(&["task", "list"])?;
             Ok(list.lines().any(|line| line.starts_with(&self.id) && line.contains("STOPPED")))
         })?;
@@ -256,7 +247,7 @@ fn containerd_killed(host: &Host) -> Outcome {
     let task = Task::run(host, &engine, &rootfs, &["/bin/payload", "sleep"])?;
     killed(watcher(&task.id)?.unwrap_or(0))?;
     engine.must(&["task", "kill", "--signal", "SIGKILL", &task.id])?;
-    until("it stops", || Ok(task.state()?["status"] == "stopped"))?;
+    wait_until("it to stop", || Ok(task.state()?["status"] == "stopped"))?;
     ensure!(task.state()?["annotations"]["dev.wharf.exit.unknown"].is_string(), "{}", task.state()?);
     ensure_eq!(task.delete()?, 137);
 
@@ -268,7 +259,7 @@ fn containerd_killed(host: &Host) -> Outcome {
     // containerd itself takes away what a dead shim leaves, and kills it: both are an end to be told.
     let root = engine.root();
     let waiting = wharf(host, &root, &["wait", "--format", "json", &task.id])?;
-    until("wait waits", || Ok(root.join(&task.id).join("readers.lock").exists()))?;
+    wait_until("wait to wait", || Ok(root.join(&task.id).join("readers.lock").exists()))?;
     killed(shim)?;
     let waited = waiting.finish()?;
     let exit: Value = serde_json::from_str(&waited.stdout).map_err(|_| Stop::failed(waited.to_string()))?;
@@ -278,6 +269,41 @@ fn containerd_killed(host: &Host) -> Outcome {
     collected(beside)?;
     let _ = engine.ctr(&["task", "delete", "--force", &task.id]);
     let _ = engine.ctr(&["container", "delete", &task.id]);
+    no_cgroups(host);
+    Ok(())
+}
+
+fn daemon_killed(host: &Host) -> Outcome {
+    let engine = Containerd::start(host, &configuration(host)?)?;
+    let bundle = host.bundle()?;
+    let rootfs = bundle.rootfs().to_string_lossy().into_owned();
+    let payload = ["/bin/payload", "wait-signal", ";", "exit", "9"];
+    let ended = Task::run(host, &engine, &rootfs, &payload)?;
+    let lives = Task::run(host, &engine, &rootfs, &["/bin/payload", "sleep"])?;
+    let status = format!("/proc/{}/status", ended.state()?["pid"]);
+    wait_until("it to wait for its signal", || {
+        let status = fs::read_to_string(&status)?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        Ok(caught & 1 << (Signal::SIGTERM as u64 - 1) != 0)
+    })?;
+    engine.end(Signal::SIGKILL)?;
+    ended.wharf(&["kill"])?;
+    let exit = ended.exit()?;
+    if never_wrong(&exit)? {
+        ensure_eq!((&exit["code"], &exit["sent"]["signal"]), (&json!(9), &json!(15)), "{exit}");
+    }
+    ensure_eq!(lives.state()?["status"], "running");
+    engine.launch()?;
+    engine.must(&["task", "kill", "--signal", "SIGKILL", &lives.id])?;
+    let exit = lives.exit()?;
+    if never_wrong(&exit)? {
+        ensure_eq!((&exit["signal"], &exit["sent"]["by"]), (&json!(9), &json!("kill")), "{exit}");
+    }
+    ensure_eq!(lives.delete()?, 137);
+    // What containerd makes of an end that it was not there for is its own matter.
+    let _ = engine.ctr(&["task", "delete", "--force", &ended.id]);
+    let _ = engine.ctr(&["container", "delete", &ended.id]);
     no_cgroups(host);
     Ok(())
 }

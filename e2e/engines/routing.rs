@@ -4,9 +4,12 @@
 use super::case::Choice;
 use super::docker::engine::Docker;
 use super::podman::engine::{IMAGE, Podman, well, without_hybrid};
-use harness::{Bundle, Feature, Finished, Host, Outcome, Running, Stop, Value, ensure, ensure_eq, json, limit};
+use harness::{
+    Bundle, Feature, Finished, Host, Outcome, Running, Stop, Value, ensure, ensure_eq, json, limit, wait_until,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -133,7 +136,8 @@ fn hostile_image(host: &Host) -> Outcome {
 pub(super) struct Containerd<'h> {
     host: &'h Host,
     dir: PathBuf,
-    daemon: Option<Running>,
+    configuration: PathBuf,
+    daemon: RefCell<Option<Running>>,
 }
 
 impl<'h> Containerd<'h> {
@@ -152,16 +156,27 @@ impl<'h> Containerd<'h> {
              [grpc]\naddress = \"{place}/sock\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{place}/opt\"\n"
         );
         fs::write(dir.join("config.toml"), text)?;
+        let engine = Containerd { host, dir, configuration: configuration.to_owned(), daemon: RefCell::new(None) };
+        engine.launch()?;
+        Ok(engine)
+    }
+
+    /// Starts the daemon and waits for its answer.
+    pub(super) fn launch(&self) -> Outcome {
         let mut command = Command::new("/usr/bin/containerd");
         // What the daemon has in its environment, its shims and their runtimes have too.
-        command.arg("--config").arg(dir.join("config.toml")).env("WHARF_CONFIG", configuration);
-        let engine = Containerd { host, daemon: Some(host.program(command)?), dir };
-        let begun = Instant::now();
-        while engine.ctr(&["version"])?.code() != Some(0) {
-            ensure!(begun.elapsed() < limit(20), "containerd does not answer");
-            std::thread::sleep(Duration::from_millis(20));
+        command.arg("--config").arg(self.dir.join("config.toml")).env("WHARF_CONFIG", &self.configuration);
+        *self.daemon.borrow_mut() = Some(self.host.program(command)?);
+        wait_until("containerd to answer", || Ok(self.ctr(&["version"])?.code() == Some(0)))
+    }
+
+    /// Ends the daemon; shims and containers go on.
+    pub(super) fn end(&self, by: Signal) -> Outcome {
+        if let Some(daemon) = self.daemon.borrow_mut().take() {
+            kill(Pid::from_raw(daemon.pid()), by)?;
+            daemon.finish()?;
         }
-        Ok(engine)
+        Ok(())
     }
 
     pub(super) fn ctr(&self, words: &[&str]) -> Result<Finished, Stop> {
@@ -182,10 +197,7 @@ impl<'h> Containerd<'h> {
 
 impl Drop for Containerd<'_> {
     fn drop(&mut self) {
-        if let Some(daemon) = self.daemon.take() {
-            let _ = kill(Pid::from_raw(daemon.pid()), Signal::SIGTERM);
-            let _ = daemon.finish();
-        }
+        let _ = self.end(Signal::SIGTERM);
         let _ = fs::remove_dir(self.root());
     }
 }

@@ -31,7 +31,7 @@ pub use leaks::Inventory;
 pub use mounted::Mounted;
 pub use receiver::{Received, Receiver};
 pub use report::{Ran, Report};
-pub use runtime::{Finished, Running, Runtime, limit};
+pub use runtime::{Finished, Running, Runtime, limit, wait_until};
 pub use screen::{ConsoleSocket, Screen};
 pub use serde_json::{Value, json};
 pub use trial::{Feature, Outcome, Stop, main};

@@ -1,6 +1,6 @@
 //! Calls the runtime under test: bounded in time, output in files, so that a payload left behind holds no pipe of ours.
 
-use crate::Stop;
+use crate::{Outcome, Stop};
 use std::fmt;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -98,6 +98,18 @@ impl Runtime {
 pub fn limit(seconds: u64) -> Duration {
     let factor = std::env::var("WHARF_PATIENCE").ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(1);
     Duration::from_secs(seconds) * factor
+}
+
+/// Waits until it is so; what it waits for stands in the failure.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool, Stop>) -> Outcome {
+    let begun = Instant::now();
+    while !is_so()? {
+        if begun.elapsed() >= limit(20) {
+            return Err(Stop::failed(format!("waited in vain for {what}")));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 impl Running {

@@ -103,22 +103,31 @@ impl Account {
         let counted = account.count();
         account.before = (counted.killed, counted.groups);
         if let Some(index) = layout.find("memory") {
-            account.whole = top_of_the_host(base, &layout, index)?;
-            let mut path = paths[index].as_str();
-            while !path.is_empty() {
+            let top = top_of_the_host(base, &layout, index)?;
+            account.whole = top;
+            // The root of a cgroup namespace can have a limit, the host's has none.
+            let mut next = Some(paths[index].as_str()).filter(|path| !path.is_empty() || !top);
+            while let Some(path) = next {
                 let counter = if layout.hierarchies[index].v2 {
                     let events = if account.levels.is_empty() { "memory.events" } else { "memory.events.local" };
                     open(index, path, events)?.map(Counter::local)
+                } else if let Some(control) = open(index, path, "memory.oom_control")? {
+                    match Counter::told(base, &layout.below_base(index, path, "cgroup.event_control"), control) {
+                        Ok(counter) => Some(counter),
+                        // One that was given to us from its parts on.
+                        Err(Errno::EACCES | Errno::EPERM) => None,
+                        Err(errno) => return Err(system("watch the memory of", &layout, index, path, errno)),
+                    }
                 } else {
-                    let told = open(index, path, "memory.oom_control")?.map(|control| {
-                        Counter::told(base, &layout.below_base(index, path, "cgroup.event_control"), control)
-                    });
-                    let failed = |errno| system("watch the memory of", &layout, index, path, errno);
-                    told.transpose().map_err(failed)?
+                    None
                 };
-                account.whole &= counter.is_some();
-                account.levels.extend(counter.map(|counter| Level { path: path.to_owned(), counter }));
-                path = path.rsplit_once('/').map_or("", |(above, _)| above);
+                let Some(counter) = counter else {
+                    account.whole = false;
+                    break;
+                };
+                account.levels.push(Level { path: path.to_owned(), counter });
+                let above = path.rsplit_once('/').map(|(above, _)| above);
+                next = above.filter(|above| !above.is_empty() || !top);
             }
         }
         Ok(Some(account))
@@ -178,13 +187,19 @@ impl Account {
         let times: Vec<u64> = self.levels.iter().map(|level| level.counter.times()).collect();
         let alone = self.levels.first().is_some_and(|own| own.counter.is_local());
         let (verdict, ancestor) = match at_limit(&times, alone) {
+            // On v1 the highest one is told of what happens above it too.
+            Some(at) if !alone && !self.whole && at + 1 == times.len() => (OomVerdict::Unseen, None),
             Some(0) => (OomVerdict::Limit, None),
-            Some(above) => (OomVerdict::Ancestor, Some(self.levels[above].path.clone())),
+            Some(above) => (OomVerdict::Ancestor, Some(named(&self.levels[above].path))),
             None if self.whole => (OomVerdict::Host, None),
             None => (OomVerdict::Unseen, None),
         };
         Oom { killed, verdict, ancestor, group }
     }
+}
+
+fn named(path: &str) -> String {
+    if path.is_empty() { "/".to_owned() } else { path.to_owned() }
 }
 
 /// A sum in two parts that are to each other as those two are; all of it the first where nothing is known.

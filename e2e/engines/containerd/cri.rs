@@ -2,11 +2,11 @@
 
 use super::grpc::{Fields, Message, call};
 use super::{Choice, Containerd, RUN, setup};
-use crate::engines::common::{cgroup_value, said, wait_until};
+use crate::engines::common::{cgroup_value, said};
 use crate::engines::image::{NAME, PAUSE};
 use crate::engines::routing;
 use crate::systemd::{needs_systemd, show, systemctl};
-use harness::{Feature, Host, Outcome, Stop, ensure, ensure_eq, json};
+use harness::{Feature, Host, Outcome, Stop, ensure, ensure_eq, json, wait_until};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;

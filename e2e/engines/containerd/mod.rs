@@ -12,10 +12,10 @@ mod tasks;
 mod terminal;
 
 use super::case::Choice;
-use super::common::{Daemon, callable, code, installed, names, remove_parent_cgroups, said, wait_until};
+use super::common::{Daemon, callable, code, installed, names, remove_parent_cgroups, said};
 use super::image;
 use super::{Case, Seen, feature};
-use harness::{Feature, Finished, Host, Mounted, Outcome, Running, Stop, ensure};
+use harness::{Feature, Finished, Host, Mounted, Outcome, Running, Stop, ensure, wait_until};
 use nix::sys::signal::Signal;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

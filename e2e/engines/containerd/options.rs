@@ -170,7 +170,7 @@ fn namespaces(engine: &Containerd<'_>) -> Outcome {
     let path = format!("/proc/{}/ns/net", other.id());
     let result = (|| {
         let own = of("/proc/self/ns/net")?;
-        crate::engines::common::wait_until("another network namespace", || Ok(of(&path)? != own))?;
+        harness::wait_until("another network namespace", || Ok(of(&path)? != own))?;
         let option = format!("network:{path}");
         ensure_eq!(engine.prints(&["--with-ns", &option], &["readlink", "/proc/self/ns/net"])?, of(&path)?);
         ensure_eq!(engine.prints(&["--net-host"], &["readlink", "/proc/self/ns/net"])?, own);

@@ -1,8 +1,8 @@
 //! containerd and its shims are killed around running containers.
 
 use super::{Containerd, RUN, code, with};
-use crate::engines::common::{keeps_exits, names, share, signal, wait_until};
-use harness::{Feature, Outcome, Stop, ensure, ensure_eq};
+use crate::engines::common::{keeps_exits, names, share, signal};
+use harness::{Feature, Outcome, Stop, ensure, ensure_eq, wait_until};
 use nix::sys::signal::Signal;
 use std::path::Path;
 

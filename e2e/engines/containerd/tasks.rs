@@ -1,8 +1,7 @@
 //! The verbs of `ctr task` on running containers.
 
 use super::{Containerd, code, with};
-use crate::engines::common::wait_until;
-use harness::{Feature, Outcome, ensure, ensure_eq};
+use harness::{Feature, Outcome, ensure, ensure_eq, wait_until};
 
 pub(super) fn trials(feature: Feature) -> Feature {
     feature

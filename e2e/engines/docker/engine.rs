@@ -1,9 +1,9 @@
 //! dockerd of the case's own, in a network namespace of its own, with the image imported and one default runtime.
 
 use crate::engines::case::Choice;
-use crate::engines::common::{Daemon, callable, code, installed, names, remove_parent_cgroups, said, wait_until};
+use crate::engines::common::{Daemon, callable, code, installed, names, remove_parent_cgroups, said};
 use crate::engines::image;
-use harness::{Finished, Host, Mounted, Outcome, Running, Stop, ensure, json};
+use harness::{Finished, Host, Mounted, Outcome, Running, Stop, ensure, json, wait_until};
 use nix::sys::signal::Signal;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

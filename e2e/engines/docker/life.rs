@@ -3,8 +3,8 @@
 use super::case;
 use super::engine::{Docker, IMAGE};
 use crate::engines::Case;
-use crate::engines::common::{code, holds_all_capabilities, said, share, wait_until};
-use harness::{Stop, ensure, ensure_eq};
+use crate::engines::common::{code, holds_all_capabilities, said, share};
+use harness::{Stop, ensure, ensure_eq, wait_until};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

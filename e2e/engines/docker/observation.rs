@@ -3,8 +3,8 @@
 use super::case;
 use super::engine::IMAGE;
 use crate::engines::Case;
-use crate::engines::common::{said, wait_until};
-use harness::ensure;
+use crate::engines::common::said;
+use harness::{ensure, wait_until};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

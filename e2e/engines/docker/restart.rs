@@ -2,8 +2,8 @@
 
 use super::case;
 use crate::engines::Case;
-use crate::engines::common::{code, keeps_exits, wait_until};
-use harness::ensure;
+use crate::engines::common::{code, keeps_exits};
+use harness::{ensure, wait_until};
 use nix::sys::signal::Signal;
 use std::path::Path;
 
