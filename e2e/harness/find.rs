@@ -13,6 +13,11 @@ pub(crate) fn payload() -> Result<PathBuf, String> {
     given("WHARF_PAYLOAD").unwrap_or_else(|| newest("payload"))
 }
 
+/// The double of Proxmox's tools: `WHARF_PCT`, else the newest that cargo built.
+pub fn pct_double() -> Result<PathBuf, String> {
+    given("WHARF_PCT").unwrap_or_else(|| newest("pct-double"))
+}
+
 fn given(variable: &str) -> Option<Result<PathBuf, String>> {
     let value = std::env::var_os(variable).filter(|value| !value.is_empty())?;
     let path = PathBuf::from(&value);

@@ -5,6 +5,7 @@
 //! | `WHARF_RUNTIME` | the runtime under test, any with runc's command line; default: wharf |
 //! | `WHARF_BIN` | wharf's binary; default: the newest in the target directory |
 //! | `WHARF_PAYLOAD` | the payload program; default: the newest in the target directory |
+//! | `WHARF_PCT` | the double of Proxmox's tools; default: the newest in the target directory |
 //! | `WHARF_E2E_FEATURE` | the one feature to run, by its name |
 //! | `WHARF_E2E_WITHOUT` | system calls that the runtime under test does not have: words of e2e/payload/without.rs |
 //! | `WHARF_PATIENCE` | factor on every time limit, for slow machines |
@@ -26,6 +27,7 @@ mod trial;
 pub use bundle::Bundle;
 pub use container::Container;
 pub use desk::{Desk, Seated};
+pub use find::pct_double;
 pub use host::Host;
 pub use leaks::Inventory;
 pub use mounted::Mounted;

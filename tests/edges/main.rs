@@ -129,6 +129,7 @@ const ROOMS: &[Room] = &[
     room("e2e", "wharf-e2e", &["wharf-core", "wharf-disk", "wharf-sys", "libtest-mimic", "nix", "serde_json"]),
     // `without` has a C entry, as the binary has.
     room("e2e/payload", "wharf-payload", &["wharf-sys", "nix", "serde_json"]),
+    room("e2e/pct", "wharf-pct", &["wharf-sys", "nix", "serde_json"]),
     room("e2e/benchmark", "wharf-benchmark", &["nix", "serde_json"]),
     room("e2e/suites", "wharf-suites", &[]),
     // Its three small programs have a C entry each, as the binary has.

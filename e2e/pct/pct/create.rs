@@ -1,0 +1,183 @@
+//! create and destroy.
+
+use crate::answer::Death;
+use crate::args::Words;
+use crate::config::{Config, Section};
+use crate::task::{self, Task, Verdict};
+use crate::world::World;
+use crate::{ct, keys, lock, lxc, rootfs, storage};
+use std::fs;
+
+/// What is no key of the configuration.
+const OTHERS: [&str; 11] = [
+    "storage",
+    "password",
+    "ssh-public-keys",
+    "pool",
+    "bwlimit",
+    "start",
+    "unique",
+    "force",
+    "restore",
+    "ignore-unpack-errors",
+    "ha-managed",
+];
+
+pub(super) fn create(world: &World, mut words: Words) -> Result<(), Death> {
+    let id = words.id();
+    if let Some((kind, node)) = ct::taken(world, id) {
+        // §1, VMID: at once, before anything was made.
+        return Err(Death::worker(format!("{kind} {id} already exists on node '{node}'")));
+    }
+    let others: Vec<(&str, Option<String>)> = OTHERS.iter().map(|name| (*name, words.take(name))).collect();
+    let other = |name: &str| others.iter().find(|(one, _)| *one == name).and_then(|(_, value)| value.as_deref());
+    let template = words.positionals[1].clone();
+    let mut section = Section::default();
+    for (key, value) in &words.options {
+        section.set(key, value);
+    }
+    // §0.7: since PVE 9.
+    let unprivileged = section.get("unprivileged").unwrap_or("1").to_owned();
+    section.set("unprivileged", &unprivileged);
+    if section.get("rootfs").is_none() {
+        section.set("rootfs", &format!("{}:4", other("storage").unwrap_or("local")));
+    }
+    for (key, value) in section.mounts() {
+        let shape = keys::shape(&key).unwrap_or(&crate::property::ROOTFS);
+        rootfs::check(world, shape, &value)?;
+    }
+    world.check_quorum()?;
+    {
+        let _lock = lock::container(world, id, true)?;
+        if let Some((kind, node)) = ct::taken(world, id) {
+            return Err(Death::worker(format!("{kind} {id} already exists on node '{node}'")));
+        }
+        let mut reserved = Config::default();
+        reserved.current.set("lock", "create");
+        ct::save(world, id, &reserved)?;
+    }
+    let start = other("start") == Some("1");
+    Task { world, kind: "vzcreate", id, result: Verdict::Checked }.run(|| {
+        let _lock = lock::container(world, id, true)?;
+        world.step("create.locked")?;
+        let mut made = Vec::new();
+        if let Err(death) = fill(world, id, &template, section, &mut made) {
+            // §4.3: what is newly made goes, nothing else.
+            for volume in made {
+                let freed = storage::volume(world, &volume).and_then(|(storage, name)| storage.free(&name));
+                freed.unwrap_or_else(|death| task::warn(death.words()));
+            }
+            let _ = fs::remove_dir_all(lxc::dir(world, id));
+            ct::remove(world, id)?;
+            return Err(Death::worker(format!("unable to create CT {id} - {}", death.words())));
+        }
+        world.step("create.done")?;
+        if start { super::power::start_locked(world, id, false) } else { Ok(()) }
+    })
+}
+
+fn fill(world: &World, id: u32, template: &str, mut section: Section, made: &mut Vec<String>) -> Result<(), Death> {
+    let archive = rootfs::template(world, template)?;
+    let owner = rootfs::owner(&section);
+    for (key, value) in section.mounts() {
+        let shape = keys::shape(&key).unwrap_or(&crate::property::ROOTFS);
+        let supplied = rootfs::supply(world, id, shape, &value, owner, made)?;
+        section.set(&key, &supplied);
+        world.step("create.allocated")?;
+    }
+    let ostype = task::apart_with(|| {
+        let root = rootfs::mounted(world, id, &section)?;
+        rootfs::unpack(&archive, &root, &section)?;
+        match section.get("ostype") {
+            Some(_) => Ok(String::new()),
+            None => rootfs::detect(&root),
+        }
+    })?;
+    world.step("create.unpacked")?;
+    if section.get("ostype").is_none() {
+        section.set("ostype", &ostype);
+    }
+    if section.get("arch").is_none() {
+        // §2, create: two lines, of which the second ends so.
+        println!("Falling back to amd64.\nUse `pct set VMID --arch ARCH` to change.");
+        section.set("arch", "amd64");
+    }
+    let config = Config { current: section, ..Config::default() };
+    ct::save(world, id, &config)
+}
+
+pub(super) fn destroy(world: &World, words: Words) -> Result<(), Death> {
+    let id = words.id();
+    let check = |config: &Config| {
+        if config.current.is("protection") {
+            return Err(Death::worker(format!("can't remove CT {id} - protection mode enabled")));
+        }
+        // An aborted create may be removed with its lock.
+        ct::check_lock(
+            config,
+            Some(if words.is("force") { config.current.get("lock").unwrap_or_default() } else { "create" }),
+        )
+    };
+    let config = ct::load(world, id)?;
+    check(&config)?;
+    if ct::is_running(world, id) && !words.is("force") {
+        return Err(Death::worker(format!("unable to destroy CT {id} - container is running")));
+    }
+    Task { world, kind: "vzdestroy", id, result: Verdict::Checked }.run(|| {
+        let _lock = lock::container(world, id, false)?;
+        let config = ct::load(world, id)?;
+        check(&config)?;
+        if ct::is_running(world, id) {
+            lxc::kill(world, id);
+        }
+        world.step("destroy.begin")?;
+        let sections = std::iter::once(&config.current).chain(config.snapshots.iter().map(|(_, section)| section));
+        let mut volumes: Vec<String> = sections.flat_map(volumes).collect();
+        volumes.sort();
+        volumes.dedup();
+        for volume in volumes {
+            if storage::owner(&volume) != Some(id) {
+                task::warn(format!("ignore deletion of '{volume}', CT {id} isn't the owner!"));
+                continue;
+            }
+            let freed = storage::volume(world, &volume).and_then(|(storage, name)| match storage.has(&name) {
+                true => storage.free(&name),
+                false => Ok(()),
+            });
+            freed.unwrap_or_else(|death| task::warn(death.words()));
+        }
+        world.step("destroy.freed")?;
+        if words.is("destroy-unreferenced-disks") {
+            unreferenced(world, id)?;
+        }
+        fs::remove_dir_all(lxc::dir(world, id))
+            .or_else(absent)
+            .map_err(|error| Death::system("remove LXC's files", error))?;
+        let _ = fs::remove_file(lxc::log(world, id));
+        ct::remove(world, id)
+    })
+}
+
+fn absent(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Directories and devices of the host are never its own.
+fn volumes(section: &Section) -> Vec<String> {
+    let mounts = section.mounts().into_iter().map(|(_, value)| value);
+    let unused = section.numbered("unused").into_iter().map(|(_, value)| value);
+    let first = |value: String| value.split(',').next().unwrap_or_default().trim_start_matches("volume=").to_owned();
+    mounts.chain(unused).map(first).filter(|volume| !volume.starts_with('/') && !volume.is_empty()).collect()
+}
+
+/// Those that carry its number and are in no configuration.
+fn unreferenced(world: &World, id: u32) -> Result<(), Death> {
+    for storage in storage::all(world) {
+        for (name, _) in storage.names() {
+            if storage::owner(&name) == Some(id) && (storage.holds("rootdir") || storage.holds("images")) {
+                storage.free(&name)?;
+            }
+        }
+    }
+    Ok(())
+}
