@@ -96,11 +96,13 @@ mod user;
 mod user_namespace;
 mod vm;
 mod vm_engines;
+mod vm_network;
 
 fn main() -> std::process::ExitCode {
     let own = vec![
         process::trials(),
         vm::trials(),
+        vm_network::trials(),
         vm_engines::trials(),
         user::trials(),
         capabilities::trials(),

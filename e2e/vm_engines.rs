@@ -10,6 +10,10 @@ use std::fs;
 pub(crate) fn trials() -> Feature {
     Feature::new("vm under engines")
         .trial("Podman: output, codes, volumes, exec, pause, stop, and nothing of the host through the pid", by_podman)
+        .trial(
+            "Podman's own network: machines reach each other, and the host and a published port reach them",
+            networked,
+        )
         .trial("containerd: output, codes, exec, pause, kill", by_containerd)
 }
 
@@ -61,6 +65,31 @@ fn by_podman(host: &Host) -> Outcome {
     podman.must(&["stop", "--time", "10", "c"])?;
     ensure_eq!(podman.inspect("c", "{{.State.ExitCode}}")?, "7");
     podman.must(&["rm", "c"])?;
+    ensure!(!podman.known()?, "wharf still knows a container");
+    Ok(())
+}
+
+fn networked(host: &Host) -> Outcome {
+    long()?;
+    let host = machines(host, json!({}))?;
+    let podman = Podman::new(&host, &Choice { name: "wharf", program: host.runtime.program(), peer: false })?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let serve = "echo from $(hostname -i) > /tmp/f; httpd -p 80 -h /tmp; echo ready; sleep 1000";
+    let publish = format!("127.0.0.1:{port}:80");
+    podman.start("server", &["--network", "podman", "--publish", &publish], &["sh", "-c", serve])?;
+    podman.wait_for_log("server", "ready")?;
+    let address = podman.inspect("server", "{{.NetworkSettings.Networks.podman.IPAddress}}")?;
+    ensure!(!address.is_empty(), "Podman knows no address");
+    let fetched = podman.sh(&["--network", "podman"], &format!("wget -q -O - http://{address}/f; cat /etc/hosts"))?;
+    ensure!(fetched.contains("from ") && fetched.contains("127.0.0.1"), "{fetched}");
+    for to in [format!("{address}:80"), format!("127.0.0.1:{port}")] {
+        let mut stream = std::net::TcpStream::connect(&to)?;
+        std::io::Write::write_all(&mut stream, b"GET /f HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer)?;
+        ensure!(answer.contains(&format!("from {address}")), "{to}: {answer}");
+    }
+    podman.must(&["rm", "--force", "--time", "0", "server"])?;
     ensure!(!podman.known()?, "wharf still knows a container");
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Judges a job and makes the machine.
 
 use crate::host::{self, Launch};
-use crate::machine::{Accelerator, Kernel, Machine, find_qemu};
+use crate::machine::{Accelerator, Kernel, Machine, Parts, find_qemu};
 use crate::pty::Pty;
 use crate::reduce::{Reduced, reduce, rootfs};
 use crate::{NAME, Processor, Vm, sweep};
 use serde_json::json;
-use std::os::fd::BorrowedFd;
+use std::ffi::CString;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wharf_cgroup::{Cgroup, Layout, Wanted};
@@ -17,7 +18,7 @@ use wharf_core::{
 use wharf_monitor::identity;
 use wharf_sys::procfs::Procfs;
 use wharf_sys::terminal::Size;
-use wharf_sys::{CWD, Errno, fd, libc, signal};
+use wharf_sys::{CWD, Errno, fd, libc, namespace, signal};
 
 pub(crate) struct Judged<'a> {
     vm: &'a Vm,
@@ -119,8 +120,9 @@ impl Draft for Judged<'_> {
         record: &Record,
         tell: &dyn Fn(CgroupPaths) -> Result<()>,
     ) -> Result<Created> {
+        let network = self.reduced.network.as_ref().map(|(path, at)| open_network(path, at)).transpose()?;
         phases::enter("image");
-        let image = self.kernel.image(self.cache())?;
+        let image = self.kernel.image(self.cache(), Parts { network: network.is_some() })?;
         let proc = Procfs::open().map_err(|errno| Error::system("open /proc", errno as i32))?;
         let boot = proc.boot_id().map_err(|errno| Error::system("read the boot's name", errno as i32))?;
         let accelerators = self.accelerators(&boot)?;
@@ -149,13 +151,14 @@ impl Draft for Judged<'_> {
             words: words.iter().filter(|(asked, _)| *asked).map(|(_, word)| (*word).to_owned()).collect(),
             terminal: pty.is_some(),
             cgroup: cgroup.paths(),
+            network: self.reduced.network.map(|(_, at)| at),
         };
         phases::enter("boot");
         let slave = pty.as_ref().map(|pty| &pty.slave);
-        let mut launched = Launch::start(dir, &job, cgroup.birth_fd(), slave);
+        let mut launched = Launch::start(dir, &job, cgroup.birth_fd(), slave, network.as_ref());
         if matches!(launched, Err(Errno::E2BIG)) && cgroup.birth_fd().is_some() {
             cgroup.forgo_birth();
-            launched = Launch::start(dir, &job, None, slave);
+            launched = Launch::start(dir, &job, None, slave, network.as_ref());
         }
         let launch = match launched {
             Ok(launch) => launch,
@@ -196,6 +199,29 @@ impl Draft for Judged<'_> {
             hold: Box::new(undoing),
         })
     }
+}
+
+/// The network namespace that a machine is to have the interfaces of: one that is not ours, whose traffic would all go there.
+fn open_network(path: &Path, at: &str) -> Result<OwnedFd> {
+    let doing = format!("open network namespace {}", path.display());
+    let failed = |errno: Errno| Error::system(doing.as_str(), errno as i32).at(at);
+    let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| failed(Errno::EINVAL))?;
+    let file = fd::openat(CWD, &text, libc::O_RDONLY | libc::O_NONBLOCK, 0).map_err(failed)?;
+    let wrong = |why: &str| Error::invalid(format!("network namespace {}", path.display())).because(why).at(at);
+    match namespace::kind(&file) {
+        Ok(kind) if kind == libc::CLONE_NEWNET as u64 => {}
+        Ok(_) => return Err(wrong("is of another type")),
+        Err(_) => return Err(wrong("is not a namespace")),
+    }
+    let own = fd::statat(CWD, c"/proc/self/ns/net", 0).map_err(failed)?;
+    let about = fd::stat(&file).map_err(failed)?;
+    if (about.st_dev, about.st_ino) == (own.st_dev, own.st_ino) {
+        return Err(Error::unsupported("the host's network in a virtual machine")
+            .because("all its traffic would go there")
+            .at(at)
+            .hint("a namespace of its own, which an engine's network makes"));
+    }
+    Ok(file)
 }
 
 /// Dropped before its release, it ends the machine and takes the cgroup away.

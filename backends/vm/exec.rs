@@ -191,7 +191,7 @@ impl Standing<'_> {
         // The caller's are the stand-in's of the machine: who waits for their end waits for that one.
         let null = fd::openat(CWD, c"/dev/null", libc::O_RDWR, 0)?;
         (0..3).try_for_each(|number| fd::dup_to(&null, number))?;
-        seclude().map_err(|_| Errno::EPERM)?;
+        seclude(None).map_err(|_| Errno::EPERM)?;
         match socket::receive(self.go, &mut [0; 8]) {
             Ok((2, _)) => {}
             _ => return Err(Errno::ECANCELED),

@@ -21,6 +21,7 @@ mod exec;
 pub mod guest;
 mod host;
 mod machine;
+mod network;
 mod pty;
 mod reduce;
 mod settings;

@@ -1,7 +1,7 @@
 //! From a bundle to what of it is the guest's, what is the host's, and what a machine cannot have. The guest's part keeps
 //! its places, so that what is refused there is told where it stands in config.json.
 
-use crate::guest::SHARE;
+use crate::guest::{NETWORK, SHARE};
 use crate::host::Binding;
 use serde_json::{Map, Value, json};
 use std::os::unix::fs::FileTypeExt;
@@ -27,6 +27,8 @@ pub(crate) struct Reduced {
     /// MiB.
     pub(crate) memory: u64,
     pub(crate) cpus: u32,
+    /// The network namespace whose interfaces the machine gets, and where config.json names it.
+    pub(crate) network: Option<(PathBuf, String)>,
 }
 
 /// `memory` is that of a container without a limit, in MiB; `rootfs` its root file system.
@@ -59,10 +61,10 @@ pub(crate) fn reduce(bundle: &Bundle, rootfs: &Path, memory: u64) -> Result<Redu
     if let Some(process) = top.get_mut("process").and_then(Value::as_object_mut) {
         reduce_process(process, "process/", &mut remarks);
     }
-    let (mut host, mut limit, mut cpus) = (Map::new(), None, 1);
+    let (mut host, mut limit, mut cpus, mut network) = (Map::new(), None, 1, None);
     let linux = top.entry("linux").or_insert_with(|| json!({}));
     if let Some(linux) = linux.as_object_mut() {
-        reduce_linux(linux, &mut remarks)?;
+        network = reduce_linux(linux, &mut remarks)?;
         if let Some(resources) = linux.get_mut("resources").and_then(Value::as_object_mut) {
             (host, limit, cpus) = reduce_resources(resources)?;
         }
@@ -73,7 +75,7 @@ pub(crate) fn reduce(bundle: &Bundle, rootfs: &Path, memory: u64) -> Result<Redu
     }
     let host = serde_json::to_vec(&host).unwrap_or_default();
     let resources = parse_resources(&host, "linux/resources")?;
-    Ok(Reduced { config: config.to_string(), bindings, remarks, resources, memory, cpus })
+    Ok(Reduced { config: config.to_string(), bindings, remarks, resources, memory, cpus, network })
 }
 
 /// Where mounts are on the root file system itself, and whether each is a directory.
@@ -244,20 +246,28 @@ const INSTEAD: &[&str] = &["pid", "ipc", "uts", "cgroup"];
 /// Character devices that are the same in every kernel.
 const SAME_EVERYWHERE: &[(u64, u64)] = &[(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
 
-fn reduce_linux(linux: &mut Map<String, Value>, remarks: &mut Vec<Remark>) -> Result<()> {
+/// The network namespace that is given.
+fn reduce_linux(linux: &mut Map<String, Value>, remarks: &mut Vec<Remark>) -> Result<Option<(PathBuf, String)>> {
     linux.remove("cgroupsPath");
-    let mut kinds = Vec::new();
-    for (index, namespace) in linux.get("namespaces").and_then(Value::as_array).into_iter().flatten().enumerate() {
-        let kind = namespace.get("type").and_then(Value::as_str).unwrap_or_default();
-        if namespace.get("path").and_then(Value::as_str).is_some_and(|path| !path.is_empty()) {
-            let error = Error::unsupported(format!("{kind} namespace by path for a virtual machine"))
-                .at(format!("linux/namespaces/{index}"));
-            return Err(match kind {
-                "network" => error.because("this build gives machines no network").hint("an engine's --network none"),
-                _ => error.because("it is the host's kernel's"),
-            });
+    let (mut kinds, mut network) = (Vec::new(), None);
+    for (index, namespace) in
+        linux.get_mut("namespaces").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
+    {
+        let text = |key: &str| namespace.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (kind, path, at) = (text("type"), text("path"), format!("linux/namespaces/{index}"));
+        match (kind.as_str(), path.as_str()) {
+            (_, "") => {}
+            ("network", _) => {
+                namespace["path"] = Value::String(NETWORK.to_owned());
+                network = Some((path.into(), at));
+            }
+            _ => {
+                return Err(Error::unsupported(format!("{kind} namespace by path for a virtual machine"))
+                    .because("it is the host's kernel's")
+                    .at(at));
+            }
         }
-        kinds.push(kind.to_owned());
+        kinds.push(kind);
     }
     let has = |kind: &str| kinds.iter().any(|one| one == kind);
     if !has("network") {
@@ -294,7 +304,7 @@ fn reduce_linux(linux: &mut Map<String, Value>, remarks: &mut Vec<Remark>) -> Re
                 .at(format!("linux/devices/{index}")));
         }
     }
-    Ok(())
+    Ok(network)
 }
 
 /// What is the host's of the limits, the limit of memory in bytes, and the number of processors.

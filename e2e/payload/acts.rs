@@ -74,6 +74,11 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
             let listener = std::net::TcpListener::bind(("127.0.0.1", port.parse()?))?;
             Ok(json!({ "listening": listener.local_addr()?.to_string() }))
         }
+        ("fetch", [address]) => {
+            let mut words = String::new();
+            std::io::Read::read_to_string(&mut std::net::TcpStream::connect(*address)?, &mut words)?;
+            Ok(json!({ "fetched": words }))
+        }
         ("setrlimit", [name, soft, hard]) => setrlimit(name, soft, hard),
         _ => Err(Refused::Usage(format!("no such command, or wrong number of arguments: {verb} {}", args.join(" ")))),
     }

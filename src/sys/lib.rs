@@ -16,6 +16,7 @@ pub mod machine;
 pub mod meter;
 pub mod mount;
 pub mod namespace;
+pub mod network;
 pub mod notification;
 pub mod parcel;
 pub mod place;

@@ -11,6 +11,8 @@ use crate::wire::PORT;
 
 /// Where the host's directories are.
 pub(crate) const SHARE: &str = "/run/share";
+/// The network namespace of a container that the host has given one.
+pub(crate) const NETWORK: &str = "/run/network";
 /// Where this program is, in the initramfs and behind it.
 pub const PROGRAM: &str = "/wharf-guest";
 /// Drivers, in the order of their names.

@@ -51,6 +51,8 @@ pub(crate) struct Job {
     pub(crate) words: Vec<String>,
     pub(crate) terminal: bool,
     pub(crate) cgroup: CgroupPaths,
+    /// Where config.json names the network namespace that comes with it.
+    pub(crate) network: Option<String>,
 }
 
 /// A stand-in that boots its machine. Dropped, it ends, and the machine with it.
@@ -67,16 +69,18 @@ impl Launch {
         job: &Job,
         cgroup: Option<&OwnedFd>,
         terminal: Option<&OwnedFd>,
+        network: Option<&OwnedFd>,
     ) -> Result<Self, Errno> {
         let written = serde_json::to_vec(job).map_err(|_| Errno::EINVAL)?;
         let file = fd::memfd(c"job", false)?;
         fd::write_all(&file, &written)?;
         fd::seek_start(&file)?;
         let (ours, theirs) = socket::pair()?;
-        let words = [dir.as_raw_fd(), file.as_raw_fd(), theirs.as_raw_fd()];
+        let mut words = vec![dir.as_raw_fd(), file.as_raw_fd(), theirs.as_raw_fd()];
+        words.extend(network.map(AsRawFd::as_raw_fd));
         match clone(0, cgroup)? {
             Side::Child => {
-                let errno = become_it(words, terminal).err().unwrap_or(Errno::EIO);
+                let errno = become_it(&words, terminal).err().unwrap_or(Errno::EIO);
                 let _ = fd::write(&theirs, errno.to_string().as_bytes());
                 process::exit_now(1)
             }
@@ -137,7 +141,7 @@ impl Drop for Launch {
     }
 }
 
-fn become_it(words: [i32; 3], terminal: Option<&OwnedFd>) -> Result<(), Errno> {
+fn become_it(words: &[i32], terminal: Option<&OwnedFd>) -> Result<(), Errno> {
     // A terminal that hangs up is not ours to die with, but for the payload's.
     process::set_session()?;
     signal::reset_all()?;
@@ -150,9 +154,9 @@ fn become_it(words: [i32; 3], terminal: Option<&OwnedFd>) -> Result<(), Errno> {
     let own = Procfs::open()?.open_link(c"self/exe", libc::O_PATH)?;
     fd::close_by_exec(3)?;
     for number in words {
-        fd::set_cloexec(Fd(number), false)?;
+        fd::set_cloexec(Fd(*number), false)?;
     }
-    let words = words.map(|number| CString::new(number.to_string()).unwrap_or_default());
+    let words: Vec<_> = words.iter().map(|number| CString::new(number.to_string()).unwrap_or_default()).collect();
     let arguments = ExecStrings::new([NAME_C].into_iter().chain(words.iter().map(CString::as_c_str)));
     Err(process::exec_fd(&own, &arguments, &ExecStrings::new([])))
 }
@@ -163,12 +167,14 @@ pub(super) struct Inherited {
     pub(super) job: Job,
     /// To `create`, until it lets us go on alone.
     pub(super) creator: OwnedFd,
+    /// The network namespace that the container is given.
+    pub(super) network: Option<OwnedFd>,
 }
 
 impl Inherited {
     pub(super) fn take(words: &[OsString]) -> Option<Inherited> {
         let numbers: Vec<i32> = words.iter().map(|word| word.to_str()?.parse().ok()).collect::<Option<_>>()?;
-        let &[dir, job, creator] = numbers.as_slice() else { return None };
+        let (&[dir, job, creator], network) = numbers.split_first_chunk()?;
         let own = |number: i32| {
             let copy = fd::duplicate(Fd(number)).ok()?;
             fd::close(Fd(number));
@@ -179,6 +185,7 @@ impl Inherited {
         fd::close(Fd(dir));
         let (dir, file, creator) = (anew, own(job)?, own(creator)?);
         let job = serde_json::from_slice(&fd::read_to_end(file.as_fd(), 64 << 20).ok()?).ok()?;
-        Some(Inherited { dir, job, creator })
+        let network = network.first().map(|number| own(*number)).map_or(Some(None), |own| own.map(Some))?;
+        Some(Inherited { dir, job, creator, network })
     }
 }

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wharf_core::{Error, Kind, Result};
-use wharf_sys::namespace::{Side, clone};
+use wharf_sys::namespace::{self, Side, clone};
 use wharf_sys::process::{self, ExecStrings};
 use wharf_sys::{CWD, Errno, Fd, fd, libc, signal, socket};
 
@@ -30,7 +30,7 @@ pub(super) struct Qemu {
 }
 
 impl Qemu {
-    pub(super) fn start(job: &Job, accelerator: Accelerator) -> Result<Self> {
+    pub(super) fn start(job: &Job, accelerator: Accelerator, taps: &[(i32, String)]) -> Result<Self> {
         let failed = |errno: Errno| Error::system("start QEMU", errno as i32);
         let pair = || socket::stream_pair().map_err(failed);
         let (channel, its_channel) = pair()?;
@@ -45,14 +45,15 @@ impl Qemu {
         };
         let text = |word: String| CString::new(word).map_err(|_| failed(Errno::EINVAL));
         let program = text(job.machine.qemu.display().to_string())?;
-        let words = job.machine.words(accelerator, &share.to_string_lossy(), numbers);
+        let words = job.machine.words(accelerator, &share.to_string_lossy(), numbers, taps);
         let words = words.into_iter().map(text).collect::<Result<Vec<_>>>()?;
         let arguments = ExecStrings::new([program.as_c_str()].into_iter().chain(words.iter().map(CString::as_c_str)));
         let ours = process::pid();
         match clone(0, None).map_err(failed)? {
             Side::Child => {
-                let inherited = [numbers.channel, numbers.control, numbers.console];
-                let errno = become_qemu(ours, &its_stderr, inherited, &program, &arguments);
+                let all = [numbers.channel, numbers.control, numbers.console];
+                let inherited: Vec<i32> = all.into_iter().chain(taps.iter().map(|(tap, _)| *tap)).collect();
+                let errno = become_qemu(ours, &its_stderr, &inherited, &program, &arguments);
                 let _ = fd::write(&its_stderr, format!("cannot be executed: {}", errno.desc()).as_bytes());
                 process::exit_now(126)
             }
@@ -153,13 +154,7 @@ impl Qemu {
     }
 }
 
-fn become_qemu(
-    parent: i32,
-    stderr: &OwnedFd,
-    inherited: [i32; 3],
-    program: &CStr,
-    arguments: &ExecStrings<'_>,
-) -> Errno {
+fn become_qemu(parent: i32, stderr: &OwnedFd, inherited: &[i32], program: &CStr, arguments: &ExecStrings<'_>) -> Errno {
     let prepare = || {
         process::end_with_parent(libc::SIGKILL)?;
         if process::parent() != parent {
@@ -167,6 +162,8 @@ fn become_qemu(
         }
         process::set_session()?;
         signal::reset_all()?;
+        // Whoever breaks out of it finds no network of the host's.
+        namespace::unshare((libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64)?;
         let null = fd::openat(CWD, c"/dev/null", libc::O_RDWR, 0)?;
         fd::dup_to(&null, 0)?;
         fd::dup_to(&null, 1)?;

@@ -10,6 +10,25 @@ use wharf_sys::program::{self, Most};
 
 /// What a guest cannot be without.
 const NEEDED: &[&str] = &["virtio_pci", "virtio_console", "9pnet_virtio", "9p"];
+/// And one with a network.
+const FOR_NETWORK: &[&str] = &["virtio_net"];
+
+/// What a machine has, as far as it needs drivers of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts {
+    pub(crate) network: bool,
+}
+
+impl Parts {
+    fn drivers(self) -> impl Iterator<Item = &'static str> {
+        NEEDED.iter().chain(if self.network { FOR_NETWORK } else { &[] }).copied()
+    }
+
+    /// Another for each.
+    pub(crate) fn name(self) -> String {
+        self.drivers().collect::<Vec<_>>().join(" ")
+    }
+}
 /// Programs that unpack what a distribution has packed, by the name's end.
 const UNPACKERS: &[(&str, &str)] = &[("xz", "xz"), ("zst", "zstd"), ("gz", "gzip")];
 const DIRECTORIES: &[&str] = &["/usr/bin", "/bin"];
@@ -25,17 +44,17 @@ pub(crate) struct Driver {
 }
 
 /// All that are files, in an order in which they can be inserted. `directory` is the kernel's own, /lib/modules/RELEASE.
-pub(crate) fn collect(kernel: &Path, directory: &Path) -> Result<Vec<Driver>> {
-    let files = judge(kernel, directory)?;
+pub(crate) fn collect(kernel: &Path, directory: &Path, parts: Parts) -> Result<Vec<Driver>> {
+    let files = judge(kernel, directory, parts)?;
     let mut found = Vec::new();
-    for needed in NEEDED {
+    for needed in parts.drivers() {
         add(needed, &files, &mut found)?;
     }
     Ok(found)
 }
 
 /// The files of drivers, where none of those is missing that a guest cannot be without.
-pub(crate) fn judge(kernel: &Path, directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
+pub(crate) fn judge(kernel: &Path, directory: &Path, parts: Parts) -> Result<BTreeMap<String, PathBuf>> {
     let builtin = fs::read_to_string(directory.join("modules.builtin")).unwrap_or_default();
     let is_builtin = |name: &str| builtin.lines().any(|line| plain_name(line) == name);
     let mut files = BTreeMap::new();
@@ -44,16 +63,21 @@ pub(crate) fn judge(kernel: &Path, directory: &Path) -> Result<BTreeMap<String, 
         "kernel/drivers/char",
         "kernel/fs",
         "kernel/net/9p",
+        "kernel/net/core",
+        "kernel/drivers/net",
         "kernel/lib",
         "kernel/drivers/block",
     ] {
         walk(&directory.join(part), &mut files);
     }
-    for needed in NEEDED {
-        if !is_builtin(needed) && !files.contains_key(*needed) {
+    for needed in parts.drivers() {
+        if !is_builtin(needed) && !files.contains_key(needed) {
             return Err(Error::new(Kind::System, format!("use kernel {}", kernel.display()))
                 .because(format!("driver {needed} is neither in it nor in {}", directory.display()))
-                .hint("a guest needs virtio_pci, virtio_console, 9pnet_virtio and 9p: Debian's plain kernel has them, its cloud kernel has not"));
+                .hint(format!(
+                    "this guest needs {}: Debian's plain kernel has them, its cloud kernel has no 9p",
+                    parts.name().replace(' ', ", ")
+                )));
         }
     }
     Ok(files)

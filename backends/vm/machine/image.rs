@@ -1,7 +1,7 @@
 //! What a guest boots from: a kernel and a first root made for it, kept for the next guest of the same kernel and wharf.
 
 use super::cpio::Archive;
-use super::drivers::{self, io};
+use super::drivers::{self, Parts, io};
 use crate::guest;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -54,14 +54,14 @@ impl Kernel {
     }
 
     pub(crate) fn has_drivers(&self) -> Result<()> {
-        drivers::judge(&self.path, &self.modules).map(drop)
+        drivers::judge(&self.path, &self.modules, Parts { network: true }).map(drop)
     }
 
     /// From the cache, or made now. Whoever makes the same at the same time makes the same file.
-    pub(crate) fn image(&self, cache: &Path) -> Result<Image> {
+    pub(crate) fn image(&self, cache: &Path, parts: Parts) -> Result<Image> {
         let own = Path::new("/proc/self/exe");
         let mut name = Digest::new();
-        for part in [&identity(&self.path)?, &identity(&self.modules)?, &identity(own)?, FORM] {
+        for part in [&identity(&self.path)?, &identity(&self.modules)?, &identity(own)?, &parts.name(), FORM] {
             name.update(part.as_bytes());
             name.update(b"\n");
         }
@@ -81,7 +81,7 @@ impl Kernel {
                 .because("it is not ours alone to write to, and guests boot from it"));
         }
         keep(&kernel, &unpacked_kernel(&self.path)?)?;
-        keep(&initrd, &self.first_root()?)?;
+        keep(&initrd, &self.first_root(parts)?)?;
         Ok(Image { kernel, initrd })
     }
 
@@ -104,7 +104,7 @@ impl Kernel {
         Some(cache.join(format!("{}.without-kvm", name.hex())))
     }
 
-    fn first_root(&self) -> Result<Vec<u8>> {
+    fn first_root(&self, parts: Parts) -> Result<Vec<u8>> {
         let own = fs::read("/proc/self/exe").map_err(|error| io("read our own program", &error))?;
         if is_dynamic(&own) {
             return Err(Error::new(Kind::System, "put wharf into a virtual machine")
@@ -116,7 +116,7 @@ impl Kernel {
         archive.device("dev/console", (5, 1));
         archive.device("dev/null", (1, 3));
         archive.file(guest::PROGRAM.trim_start_matches('/'), 0o755, loaded(&own));
-        for (at, driver) in drivers::collect(&self.path, &self.modules)?.into_iter().enumerate() {
+        for (at, driver) in drivers::collect(&self.path, &self.modules, parts)?.into_iter().enumerate() {
             archive.file(&format!("modules/{at:02}-{}", driver.name), 0o600, &driver.image);
         }
         Ok(archive.finish())

@@ -5,5 +5,6 @@ pub(crate) mod drivers;
 mod image;
 mod qemu;
 
+pub(crate) use drivers::Parts;
 pub(crate) use image::Kernel;
 pub(crate) use qemu::{Accelerator, Machine, Numbers, find as find_qemu};

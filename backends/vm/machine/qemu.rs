@@ -48,8 +48,15 @@ pub(crate) struct Numbers {
 const TRANSLATIONS: &str = "tb-size=64";
 
 impl Machine {
-    /// Words after the program's name. `share` is the directory that the guest sees.
-    pub(crate) fn words(&self, accelerator: Accelerator, share: &str, numbers: Numbers) -> Vec<String> {
+    /// Words after the program's name. `share` is the directory that the guest sees, `taps` are descriptors with the address of
+    /// the interface that the guest has at each.
+    pub(crate) fn words(
+        &self,
+        accelerator: Accelerator,
+        share: &str,
+        numbers: Numbers,
+        taps: &[(i32, String)],
+    ) -> Vec<String> {
         let Numbers { channel, control, console } = numbers;
         let (kernel, initrd) = (self.kernel.display(), self.initrd.display());
         let (processor, acceleration, emulated) = match accelerator {
@@ -96,7 +103,20 @@ impl Machine {
             ("-initrd", initrd.to_string()),
             ("-append", command_line),
         ];
-        words.into_iter().chain(paths.into_iter().flat_map(|(option, value)| [option.to_owned(), value])).collect()
+        let networks = taps.iter().enumerate().flat_map(|(at, (tap, mac))| {
+            [
+                "-netdev".to_owned(),
+                format!("tap,id=net{at},fd={tap},vhost=off"),
+                "-device".to_owned(),
+                // Without a program to boot from, which is a file of its own.
+                format!("virtio-net-pci,netdev=net{at},mac={mac},romfile="),
+            ]
+        });
+        words
+            .into_iter()
+            .chain(networks)
+            .chain(paths.into_iter().flat_map(|(option, value)| [option.to_owned(), value]))
+            .collect()
     }
 }
 
@@ -129,12 +149,13 @@ mod tests {
     fn a_machine_has_nothing_that_was_not_asked_for() {
         let machine = Machine { qemu: "/q".into(), kernel: "/k, l".into(), initrd: "/i".into(), memory: 256, cpus: 2 };
         let numbers = Numbers { channel: 3, control: 4, console: 5 };
-        let words = machine.words(Accelerator::Kvm, "/a,b c", numbers);
+        let words = machine.words(Accelerator::Kvm, "/a,b c", numbers, &[(9, "02:00:00:00:00:01".to_owned())]);
         for (option, value) in [
             ("-kernel", "/k, l"),
             ("-m", "256"),
             ("-smp", "2"),
             ("-cpu", "host"),
+            ("-netdev", "tap,id=net0,fd=9,vhost=off"),
             ("-accel", "kvm"),
             ("-fsdev", "local,id=share,path=/a,,b c,security_model=passthrough,multidevs=remap"),
         ] {
@@ -144,6 +165,6 @@ mod tests {
         assert!(
             words.iter().any(|word| word == "-nodefaults") && !words.iter().any(|word| word.contains("mitigations"))
         );
-        assert!(machine.words(Accelerator::Tcg, "/", numbers).iter().any(|word| word.contains("mitigations=off")));
+        assert!(machine.words(Accelerator::Tcg, "/", numbers, &[]).iter().any(|word| word.contains("mitigations=off")));
     }
 }

@@ -1,6 +1,7 @@
 //! Verbs, and what became of them.
 
 use super::frame::Broken;
+use crate::network::Interface;
 use serde::{Deserialize, Serialize};
 use wharf_core::{Error, Kind};
 
@@ -14,6 +15,8 @@ pub(crate) enum Verb {
         terminal: bool,
         /// Options of `create`.
         words: Vec<String>,
+        /// What the namespace is to have that config.json names.
+        network: Option<Vec<Interface>>,
     },
     Start,
     Kill {

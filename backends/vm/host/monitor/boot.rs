@@ -6,6 +6,7 @@ use super::super::qemu::Qemu;
 use super::super::seclude::seclude;
 use super::super::stage;
 use super::{Lost, Monitor, Session, lost, pump, tell};
+use crate::network::Attached;
 use crate::wire::{Failure, Outcome, Reader};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -19,8 +20,8 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 
 impl Monitor {
     pub(super) fn begin(inherited: Inherited) -> std::result::Result<Monitor, (OwnedFd, Error)> {
-        let Inherited { dir, job, creator } = inherited;
-        match Self::prepare(dir, job, &creator) {
+        let Inherited { dir, job, creator, network } = inherited;
+        match Self::prepare(dir, job, &creator, network) {
             Ok(mut monitor) => {
                 monitor.creator = Some(creator);
                 Ok(monitor)
@@ -29,7 +30,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn prepare(dir: OwnedFd, job: Job, creator: &OwnedFd) -> Result<Monitor> {
+    pub(super) fn prepare(dir: OwnedFd, job: Job, creator: &OwnedFd, namespace: Option<OwnedFd>) -> Result<Monitor> {
         let failed = |errno: Errno| Error::system("stand in for the machine", errno as i32);
         // It may be on its way into its cgroup.
         match socket::receive(creator, &mut [0; 8]).map_err(failed)? {
@@ -56,7 +57,17 @@ impl Monitor {
         let mut accelerators = job.accelerators.clone();
         accelerators.reverse();
         let accelerator = accelerators.pop().ok_or_else(|| failed(Errno::ENODEV))?;
-        let qemu = Qemu::start(&job, accelerator)?;
+        let mut network = namespace
+            .as_ref()
+            .map(Attached::new)
+            .transpose()
+            .map_err(|error| error.at(job.network.as_deref().unwrap_or_default()))?;
+        let taps = network.as_ref().map(Attached::taps).unwrap_or_default();
+        let qemu = Qemu::start(&job, accelerator, &taps).inspect_err(|_| {
+            if let Some(network) = &mut network {
+                network.end();
+            }
+        })?;
         let patience = if accelerators.is_empty() { job.patience } else { ATTEMPT.min(job.patience) };
         Ok(Monitor {
             creator: None,
@@ -65,6 +76,8 @@ impl Monitor {
             listener,
             watch: Some(watch),
             qemu,
+            namespace,
+            network,
             accelerators,
             accelerator,
             boot_until: Some(Instant::now() + patience),
@@ -92,7 +105,8 @@ impl Monitor {
         let Some(accelerator) = self.accelerators.pop() else { return Ok(false) };
         self.qemu.end();
         self.accelerator = accelerator;
-        self.qemu = Qemu::start(&self.job, accelerator).map_err(|error| lost(error.to_string()))?;
+        let taps = self.network.as_ref().map(Attached::taps).unwrap_or_default();
+        self.qemu = Qemu::start(&self.job, accelerator, &taps).map_err(|error| lost(error.to_string()))?;
         (self.reader, self.out) = (Reader::new(), Vec::new());
         self.boot_until = Some(Instant::now() + self.job.patience);
         Ok(true)
@@ -118,7 +132,7 @@ impl Monitor {
             numbers.map(|number| fd::duplicate(Fd(number))).collect()
         };
         let outcome = outcome.map_err(Failure::into_error).and_then(|_| {
-            seclude()?;
+            seclude(self.namespace.take().as_ref())?;
             standard().map_err(|errno| Error::system("keep the payload's standard descriptors", errno as i32))
         });
         let reply = match outcome {

@@ -90,7 +90,8 @@ impl Monitor {
                 self.boot_until = Some(Instant::now() + self.job.patience);
                 put(&mut self.out, 0, Message::Hello { version: VERSION });
                 let words = self.job.words.clone();
-                let verb = Verb::Create { id: self.job.id.clone(), terminal: self.job.terminal, words };
+                let network = self.network.as_ref().map(|network| network.interfaces.clone());
+                let verb = Verb::Create { id: self.job.id.clone(), terminal: self.job.terminal, words, network };
                 let config = std::mem::take(&mut self.job.config);
                 self.ask(Asker::Creator, None, &verb, config.as_bytes());
                 Ok(())

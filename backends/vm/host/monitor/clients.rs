@@ -75,7 +75,15 @@ impl Monitor {
                 self.reply(number, &Reply::Ok(serde_json::to_value(state).unwrap_or_default()));
             }
             _ if self.over.is_some() => self.reply(number, &refuse("container not running")),
-            Request::Start => self.ask(asker, Some(request), &Verb::Start, &[]),
+            Request::Start => match self.late_interfaces() {
+                None => self.ask(asker, Some(request), &Verb::Start, &[]),
+                Some(names) => {
+                    let error = Error::unsupported(format!("interface {names} in a virtual machine"))
+                        .because("it was put into the network namespace after the machine was made")
+                        .hint("make the namespace first, and name it by its path in config.json");
+                    self.reply(number, &Reply::Err(Failure::of(&error)));
+                }
+            },
             Request::Kill { signal: libc::SIGKILL, .. } if self.paused => {
                 // A machine that stands still does nothing more.
                 self.reply(number, &Reply::Ok(serde_json::Value::Null));
@@ -96,6 +104,12 @@ impl Monitor {
             &Request::Window { rows, columns } => self.hand_on(at, Message::Window { rows, columns }),
             Request::Events => self.ask(asker, Some(request), &Verb::Events, &[]),
         }
+    }
+
+    /// Names of what somebody has put into the namespace that is ours alone.
+    fn late_interfaces(&self) -> Option<String> {
+        let here = self.network.is_none().then(crate::network::names)?;
+        Some(here.ok()?.join(", ")).filter(|names| !names.is_empty())
     }
 
     fn hand_on(&mut self, at: usize, message: Message<'_>) {

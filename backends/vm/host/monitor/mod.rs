@@ -9,6 +9,7 @@ use super::control::{Reply, Request, State};
 use super::job::{Inherited, Job};
 use super::qemu::Qemu;
 use crate::machine::Accelerator;
+use crate::network::Attached;
 use crate::wire::{FULL, Failure, File, MOST_SESSIONS, Message, Pump, Reader, Sink, Source, Verb, put};
 use clients::Client;
 use std::collections::{BTreeMap, VecDeque};
@@ -76,6 +77,9 @@ struct Monitor {
     listener: OwnedFd,
     watch: Option<Watch>,
     qemu: Qemu,
+    /// The network namespace that the container is given, until we are in it.
+    namespace: Option<OwnedFd>,
+    network: Option<Attached>,
     accelerators: Vec<Accelerator>,
     accelerator: Accelerator,
     boot_until: Option<Instant>,
@@ -112,6 +116,9 @@ impl Monitor {
             Err(Lost { why, ended }) => (ended, Some(why)),
         };
         self.qemu.end();
+        if let Some(network) = &mut self.network {
+            network.end();
+        }
         if let Some(creator) = self.creator.take() {
             let error =
                 Error::new(Kind::System, "start the virtual machine").because(why.as_deref().unwrap_or("it ended"));
