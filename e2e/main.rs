@@ -61,6 +61,7 @@ mod oom_score_adj;
 mod out_of_memory;
 mod parallel;
 mod pause;
+mod pct_double;
 mod pid_file;
 mod pidfd_socket;
 mod plan;
@@ -208,6 +209,7 @@ fn main() -> std::process::ExitCode {
         engines::exit_record::trials(),
         leak_check::trials(),
         lxc::trials(),
+        pct_double::trials(),
     ];
     harness::main(own.into_iter().chain(lxc::also(on_lxc())).collect())
 }

@@ -14,7 +14,7 @@ pub(crate) fn payload() -> Result<PathBuf, String> {
 }
 
 /// The double of Proxmox's tools: `WHARF_PCT`, else the newest that cargo built.
-pub fn pct_double() -> Result<PathBuf, String> {
+pub(crate) fn pct_double() -> Result<PathBuf, String> {
     given("WHARF_PCT").unwrap_or_else(|| newest("pct-double"))
 }
 

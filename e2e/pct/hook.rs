@@ -1,13 +1,15 @@
 //! LXC's hooks of a container (§2, start): the mounts in the monitor's own mount namespace, before anything is in it.
 
 use crate::answer::Death;
-use crate::property::{MOUNT, Properties, ROOTFS};
+use crate::config::Section;
+use crate::property::{DEVICE, MOUNT, Properties, ROOTFS};
 use crate::world::World;
 use crate::{ct, lxc, rootfs};
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use wharf_sys::mount::{self, attr};
@@ -29,18 +31,54 @@ pub(crate) fn run(world: &World, words: &[OsString]) -> Result<(), Death> {
 fn before(world: &World, id: u32) -> Result<(), Death> {
     world.check_quorum()?;
     let config = ct::load(world, id)?;
-    let root = lxc::dir(world, id).join("rootfs");
-    for (key, value) in config.current.mounts() {
+    make_devices(world, id, &config.current)?;
+    mount_all(world, &config.current, &lxc::dir(world, id).join("rootfs"))
+}
+
+/// On a tmpfs that nobody but this container's monitor sees.
+fn make_devices(world: &World, id: u32, section: &Section) -> Result<(), Death> {
+    let all = section.numbered("dev");
+    if all.is_empty() {
+        return Ok(());
+    }
+    let place = lxc::dir(world, id).join("passthrough");
+    let failed = |error: &dyn std::fmt::Display| Death::system("make the devices", error);
+    fs::create_dir_all(&place).map_err(|error| failed(&error))?;
+    mount::mount(Some(c"none"), &c_path(&place), Some(c"tmpfs"), 0, Some(c"size=8k"))
+        .map_err(|errno| failed(&errno))?;
+    let first = rootfs::owner(section);
+    for (_, value) in all {
+        let found = DEVICE.parse(&value).map_err(Death::worker)?;
+        let path = found.get("path").unwrap_or_default();
+        let about = fs::metadata(path).map_err(|_| Death::worker(format!("Device {path} does not exist")))?;
+        let node = place.join(path.trim_start_matches('/'));
+        node.parent().map_or(Ok(()), fs::create_dir_all).map_err(|error| failed(&error))?;
+        let mode = found.get("mode").and_then(|text| u32::from_str_radix(text, 8).ok()).unwrap_or(0o660);
+        let id = |key: &str| first + found.get(key).and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+        let kind = about.mode() & libc::S_IFMT;
+        let make = || {
+            fd::mknodat(CWD, &c_path(&node), kind | mode, about.rdev())?;
+            fd::chownat(CWD, &c_path(&node), id("uid"), id("gid"), 0)?;
+            fd::chmodat(CWD, &c_path(&node), mode)
+        };
+        make().map_err(|errno| failed(&errno))?;
+    }
+    Ok(())
+}
+
+/// The root file system at `root`, and all mount points in it.
+pub(crate) fn mount_all(world: &World, section: &Section, root: &Path) -> Result<(), Death> {
+    for (key, value) in section.mounts() {
         let shape = if key == "rootfs" { &ROOTFS } else { &MOUNT };
         let found = shape.parse(&value).map_err(Death::worker)?;
         let target = match found.get("mp") {
-            None => root.clone(),
+            None => root.to_owned(),
             Some(inside) => {
                 // On a mount that maps ids the host's own root is nobody, and can make nothing.
-                let owner = rootfs::owner(&config.current);
+                let owner = rootfs::owner(section);
                 let failed = |errno| Death::system("act as the container's root", errno);
                 credentials::set_filesystem_ids(owner, owner).map_err(failed)?;
-                let made = place(&root, inside);
+                let made = place(root, inside);
                 credentials::set_filesystem_ids(0, 0).map_err(failed)?;
                 made?
             }

@@ -2,11 +2,12 @@
 
 use crate::answer::Death;
 use crate::config::Section;
-use crate::property::{FEATURES, NET, Properties};
+use crate::property::{DEVICE, FEATURES, NET, Properties};
 use crate::world::World;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -128,6 +129,30 @@ fn managed(net: &Properties, number: u32) -> String {
     text
 }
 
+/// §3, devN: nodes that the hook makes, bound to their places.
+fn devices(world: &World, id: u32, section: &Section) -> Result<String, Death> {
+    let mut text = String::new();
+    for (_, value) in section.numbered("dev") {
+        let found = DEVICE.parse(&value).map_err(Death::worker)?;
+        let path = found.get("path").unwrap_or_default();
+        let about = fs::metadata(path).map_err(|_| Death::worker(format!("Device {path} does not exist")))?;
+        let kind = about.file_type();
+        let kind = match (kind.is_block_device(), kind.is_char_device()) {
+            (true, _) => 'b',
+            (_, true) => 'c',
+            _ => return Err(Death::worker(format!("{path} is not a device"))),
+        };
+        let inside = path.trim_start_matches('/');
+        let node = dir(world, id).join("passthrough").join(inside);
+        text.push_str(&format!("lxc.mount.entry = {} {inside} none bind,create=file 0 0\n", node.display()));
+        let (major, minor) = (nix::sys::stat::major(about.rdev()), nix::sys::stat::minor(about.rdev()));
+        let rights = if found.is("deny-write") { "r" } else { "rw" };
+        let family = if is_v2() { "cgroup2" } else { "cgroup" };
+        text.push_str(&format!("lxc.{family}.devices.allow = {kind} {major}:{minor} {rights}\n"));
+    }
+    Ok(text)
+}
+
 /// LXC's name for an architecture.
 fn architecture(arch: &str) -> &str {
     match arch {
@@ -191,6 +216,8 @@ pub(crate) fn write_config(world: &World, id: u32, section: &Section) -> Result<
         // Stock LXC has no lxc.environment.runtime (§4, OCI image archive).
         text.push_str(&format!("lxc.environment = {variable}\n"));
     }
+    text.push_str(&devices(world, id, section)?);
+    // Last: they win over all of it.
     for (key, value) in &section.raw {
         text.push_str(&format!("{key} = {value}\n"));
     }
@@ -232,7 +259,11 @@ pub(crate) fn start(world: &World, id: u32) -> Result<(), Death> {
     let end = Instant::now() + world.seconds("start-seconds", 60.0);
     loop {
         let ended = process::readable(&pidfd, 10).map_err(failed)?;
-        if !ended && crate::ct::is_running(world, id) && state(world, id) == "RUNNING" {
+        let running = !ended && crate::ct::is_running(world, id) && state(world, id) == "RUNNING";
+        // The real one takes longer than this to look for the pid after it has been told of the state.
+        let grace = world.seconds("grace-seconds", 0.05).as_millis() as i32;
+        let ended = ended || running && process::readable(&pidfd, grace).map_err(failed)?;
+        if running && !ended {
             return Ok(());
         }
         if ended {

@@ -13,9 +13,12 @@ mod hook;
 mod keys;
 mod lock;
 mod lxc;
+mod oci;
 mod pct;
 mod property;
+mod pveam;
 mod pvesh;
+mod pvesm;
 mod rootfs;
 mod storage;
 mod task;
@@ -54,6 +57,8 @@ fn run(name: &str, words: &[OsString]) -> Result<(), Death> {
     world.check_caller()?;
     match name {
         "pct" => pct::run(&world, words),
+        "pvesm" => pvesm::run(&world, words),
+        "pveam" => pveam::run(&world, words),
         "pvesh" => pvesh::run(&world, words),
         _ => Err(Death::new(2, format!("{name}: the double has no such program\n"))),
     }

@@ -1,9 +1,12 @@
 //! `pct`: its verbs, and what each takes (§2).
 
 mod create;
+pub(crate) mod disk;
+mod inside;
 mod look;
 mod power;
 mod set;
+mod snapshot;
 
 use crate::answer::{Death, WORKER};
 use crate::args::{Kind, VMID, Verb, Words};
@@ -14,6 +17,15 @@ type Act = fn(&World, Words) -> Result<(), Death>;
 
 const ID: &[(&str, Kind)] = &[("vmid", VMID)];
 const ANY: Kind = Kind::Text(4096);
+
+const SNAPSHOT: &[(&str, Kind)] = &[("vmid", VMID), ("snapname", Kind::Format(snapshot::name))];
+
+fn disk_name(value: &str) -> Result<(), String> {
+    match crate::keys::shape(value) {
+        Some(_) if value == "rootfs" || value.starts_with("mp") => Ok(()),
+        _ => Err(format!("value '{value}' does not have a value in the enumeration 'rootfs, mp0, mp1, …'")),
+    }
+}
 
 const fn verb(
     name: &'static str,
@@ -30,26 +42,7 @@ const VERBS: &[(Verb, Act)] = &[
     (verb("pct config", ID, &[("current", Kind::Flag), ("snapshot", ANY)]), look::config),
     (verb("pct pending", ID, &[]), look::pending),
     (
-        Verb {
-            keys: true,
-            ..verb(
-                "pct create",
-                &[("vmid", VMID), ("ostemplate", Kind::Text(255))],
-                &[
-                    ("storage", ANY),
-                    ("password", ANY),
-                    ("ssh-public-keys", ANY),
-                    ("pool", ANY),
-                    ("bwlimit", Kind::Number(0.0, f64::MAX)),
-                    ("start", Kind::Flag),
-                    ("unique", Kind::Flag),
-                    ("force", Kind::Flag),
-                    ("restore", Kind::Flag),
-                    ("ignore-unpack-errors", Kind::Flag),
-                    ("ha-managed", Kind::Flag),
-                ],
-            )
-        },
+        Verb { keys: true, ..verb("pct create", &[("vmid", VMID), ("ostemplate", Kind::Text(255))], create::OPTIONS) },
         create::create,
     ),
     (
@@ -60,6 +53,10 @@ const VERBS: &[(Verb, Act)] = &[
         ),
         create::destroy,
     ),
+    (
+        Verb { keys: true, ..verb("pct restore", &[("vmid", VMID), ("ostemplate", Kind::Text(255))], create::OPTIONS) },
+        create::restore,
+    ),
     (verb("pct start", ID, &[("debug", Kind::Flag), ("skiplock", Kind::Flag)]), power::start),
     (verb("pct stop", ID, &[("skiplock", Kind::Flag), ("overrule-shutdown", Kind::Flag)]), power::stop),
     (verb("pct shutdown", ID, &[("timeout", Kind::Integer(0, i64::MAX)), ("forceStop", Kind::Flag)]), power::shutdown),
@@ -69,6 +66,61 @@ const VERBS: &[(Verb, Act)] = &[
         set::set,
     ),
     (verb("pct unlock", ID, &[]), set::unlock),
+    (Verb { extra: true, ..verb("pct exec", ID, &[("keep-env", Kind::Flag)]) }, inside::exec),
+    (verb("pct enter", ID, &[("keep-env", Kind::Flag)]), inside::enter),
+    (verb("pct console", ID, &[("escape", ANY)]), inside::console),
+    (
+        verb(
+            "pct push",
+            &[("vmid", VMID), ("file", ANY), ("destination", ANY)],
+            &[("user", ANY), ("group", ANY), ("perms", ANY)],
+        ),
+        inside::push,
+    ),
+    (
+        verb(
+            "pct pull",
+            &[("vmid", VMID), ("path", ANY), ("destination", ANY)],
+            &[("user", ANY), ("group", ANY), ("perms", ANY)],
+        ),
+        inside::pull,
+    ),
+    (verb("pct snapshot", SNAPSHOT, &[("description", ANY)]), snapshot::snapshot),
+    (verb("pct listsnapshot", ID, &[]), snapshot::list),
+    (verb("pct rollback", SNAPSHOT, &[("start", Kind::Flag)]), snapshot::rollback),
+    (verb("pct delsnapshot", SNAPSHOT, &[("force", Kind::Flag)]), snapshot::delete),
+    (verb("pct mount", ID, &[]), disk::mount),
+    (verb("pct unmount", ID, &[]), disk::unmount),
+    (verb("pct df", ID, &[]), disk::df),
+    (verb("pct fstrim", ID, &[("ignore-mountpoints", Kind::Flag)]), disk::fstrim),
+    (
+        verb(
+            "pct resize",
+            &[("vmid", VMID), ("disk", Kind::Format(disk_name)), ("size", ANY)],
+            &[("digest", Kind::Text(64))],
+        ),
+        disk::resize,
+    ),
+    (verb("pct template", ID, &[]), disk::template),
+    (
+        verb(
+            "pct clone",
+            &[("vmid", VMID), ("newid", VMID)],
+            &[
+                ("full", Kind::Flag),
+                ("storage", ANY),
+                ("snapname", Kind::Format(snapshot::name)),
+                ("hostname", Kind::Format(crate::keys::dns_name)),
+                ("pool", ANY),
+                ("target", ANY),
+                ("description", ANY),
+                ("bwlimit", Kind::Number(0.0, f64::MAX)),
+            ],
+        ),
+        disk::clone,
+    ),
+    (verb("pct suspend", ID, &[]), power::suspend),
+    (verb("pct resume", ID, &[]), power::resume),
 ];
 
 pub(crate) fn run(world: &World, words: &[OsString]) -> Result<(), Death> {

@@ -93,7 +93,7 @@ pub(crate) fn supply(
     Ok(print(&found))
 }
 
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let units = [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')];
     let whole = units.into_iter().find(|(shift, _)| bytes.trailing_zeros() >= *shift);
     whole.map_or(bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))

@@ -215,6 +215,7 @@ fn spread(dir: &Path) -> u32 {
 fn down(world: &World) -> Result<(), Death> {
     for id in crate::ct::ids(world) {
         crate::lxc::kill(world, id);
+        crate::pct::disk::take_down(&crate::lxc::dir(world, id).join("rootfs"));
     }
     if let Some(pid) = fs::read_to_string(world.path("run/monitord.pid")).ok().and_then(|text| text.parse().ok()) {
         let pid = nix::unistd::Pid::from_raw(pid);

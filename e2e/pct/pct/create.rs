@@ -1,27 +1,35 @@
 //! create and destroy.
 
 use crate::answer::Death;
-use crate::args::Words;
+use crate::args::{Kind, Words};
 use crate::config::{Config, Section};
 use crate::task::{self, Task, Verdict};
 use crate::world::World;
-use crate::{ct, keys, lock, lxc, rootfs, storage};
+use crate::{ct, keys, lock, lxc, oci, rootfs, storage};
 use std::fs;
 
+const ANY: Kind = Kind::Text(4096);
+
 /// What is no key of the configuration.
-const OTHERS: [&str; 11] = [
-    "storage",
-    "password",
-    "ssh-public-keys",
-    "pool",
-    "bwlimit",
-    "start",
-    "unique",
-    "force",
-    "restore",
-    "ignore-unpack-errors",
-    "ha-managed",
+pub(super) const OPTIONS: &[(&str, Kind)] = &[
+    ("storage", ANY),
+    ("password", ANY),
+    ("ssh-public-keys", ANY),
+    ("pool", ANY),
+    ("bwlimit", Kind::Number(0.0, f64::MAX)),
+    ("start", Kind::Flag),
+    ("unique", Kind::Flag),
+    ("force", Kind::Flag),
+    ("restore", Kind::Flag),
+    ("ignore-unpack-errors", Kind::Flag),
+    ("ha-managed", Kind::Flag),
 ];
+
+/// A tar from stdin, with no configuration of its own, is all of it that the double knows.
+pub(super) fn restore(world: &World, mut words: Words) -> Result<(), Death> {
+    words.options.insert("restore".to_owned(), "1".to_owned());
+    create(world, words)
+}
 
 pub(super) fn create(world: &World, mut words: Words) -> Result<(), Death> {
     let id = words.id();
@@ -29,9 +37,16 @@ pub(super) fn create(world: &World, mut words: Words) -> Result<(), Death> {
         // §1, VMID: at once, before anything was made.
         return Err(Death::worker(format!("{kind} {id} already exists on node '{node}'")));
     }
-    let others: Vec<(&str, Option<String>)> = OTHERS.iter().map(|name| (*name, words.take(name))).collect();
+    let others: Vec<(&str, Option<String>)> = OPTIONS.iter().map(|(name, _)| (*name, words.take(name))).collect();
     let other = |name: &str| others.iter().find(|(one, _)| *one == name).and_then(|(_, value)| value.as_deref());
     let template = words.positionals[1].clone();
+    let restored = other("restore") == Some("1");
+    if restored && (template != "-" || !words.options.contains_key("rootfs")) {
+        return Err(match template.as_str() {
+            "-" => Death::worker("missing 'rootfs' parameter"),
+            _ => Death::worker("the double restores nothing but a tar from stdin ('-')"),
+        });
+    }
     let mut section = Section::default();
     for (key, value) in &words.options {
         section.set(key, value);
@@ -57,7 +72,8 @@ pub(super) fn create(world: &World, mut words: Words) -> Result<(), Death> {
         ct::save(world, id, &reserved)?;
     }
     let start = other("start") == Some("1");
-    Task { world, kind: "vzcreate", id, result: Verdict::Checked }.run(|| {
+    let kind = if restored { "vzrestore" } else { "vzcreate" };
+    Task { world, kind, id, result: Verdict::Checked }.run(|| {
         let _lock = lock::container(world, id, true)?;
         world.step("create.locked")?;
         let mut made = Vec::new();
@@ -77,7 +93,8 @@ pub(super) fn create(world: &World, mut words: Words) -> Result<(), Death> {
 }
 
 fn fill(world: &World, id: u32, template: &str, mut section: Section, made: &mut Vec<String>) -> Result<(), Death> {
-    let archive = rootfs::template(world, template)?;
+    let from_stdin = template == "-";
+    let archive = if from_stdin { "/dev/stdin".into() } else { rootfs::template(world, template)? };
     let owner = rootfs::owner(&section);
     for (key, value) in section.mounts() {
         let shape = keys::shape(&key).unwrap_or(&crate::property::ROOTFS);
@@ -85,17 +102,34 @@ fn fill(world: &World, id: u32, template: &str, mut section: Section, made: &mut
         section.set(&key, &supplied);
         world.step("create.allocated")?;
     }
-    let ostype = task::apart_with(|| {
+    let place = lxc::dir(world, id);
+    let is_oci = oci::is_archive(&archive);
+    let told = task::apart_with(|| {
         let root = rootfs::mounted(world, id, &section)?;
-        rootfs::unpack(&archive, &root, &section)?;
-        match section.get("ostype") {
-            Some(_) => Ok(String::new()),
-            None => rootfs::detect(&root),
+        let mut told = Section::default();
+        if is_oci {
+            told = oci::unpack(&archive, &place, &root, &section)?;
+        } else {
+            rootfs::unpack(&archive, &root, &section)?;
+            if from_stdin && !root.join("etc/vzdump/pct.conf").exists() {
+                let rule = "#".repeat(70);
+                println!("{rule}\n## WARNING: archive has no configuration: it is that of this call ##\n{rule}");
+            }
         }
+        if section.get("ostype").is_none() {
+            told.set("ostype", &rootfs::detect(&root)?);
+        }
+        Ok(Config { current: told, ..Config::default() }.text())
     })?;
     world.step("create.unpacked")?;
-    if section.get("ostype").is_none() {
-        section.set("ostype", &ostype);
+    // §0.5: the image's own words win over those of this very call.
+    let told = Config::parse(id, &told).current;
+    for (key, value) in told.all() {
+        section.set(&key, &value);
+    }
+    section.raw.extend(told.raw);
+    if is_oci {
+        manage_nets(&mut section);
     }
     if section.get("arch").is_none() {
         // §2, create: two lines, of which the second ends so.
@@ -104,6 +138,15 @@ fn fill(world: &World, id: u32, template: &str, mut section: Section, made: &mut
     }
     let config = Config { current: section, ..Config::default() };
     ct::save(world, id, &config)
+}
+
+/// §4.5: every network that does not say otherwise.
+fn manage_nets(section: &mut Section) {
+    for (number, value) in section.numbered("net") {
+        if !value.contains("host-managed=") {
+            section.set(&format!("net{number}"), &format!("{value},host-managed=1"));
+        }
+    }
 }
 
 pub(super) fn destroy(world: &World, words: Words) -> Result<(), Death> {

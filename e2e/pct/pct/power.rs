@@ -204,3 +204,24 @@ pub(super) fn reboot(world: &World, words: Words) -> Result<(), Death> {
         start_locked(world, id, false)
     })
 }
+
+/// §2, suspend: CRIU's, which fails on most nodes; never a freeze.
+pub(super) fn suspend(world: &World, words: Words) -> Result<(), Death> {
+    let id = words.id();
+    must_run(world, id)?;
+    task(world, "vzsuspend", id).run(|| {
+        let _lock = lock::container(world, id, false)?;
+        println!("command 'lxc-checkpoint -s -n {id} -D /var/lib/vz/dump' failed: exit code 1");
+        Err(Death::worker(format!("command 'lxc-checkpoint -s -n {id} -D /var/lib/vz/dump' failed: exit code 1")))
+    })
+}
+
+pub(super) fn resume(world: &World, words: Words) -> Result<(), Death> {
+    let id = words.id();
+    ct::load(world, id)?;
+    task(world, "vzresume", id).run(|| {
+        Err(Death::worker(format!(
+            "command 'lxc-checkpoint -r -n {id} --foreground -D /var/lib/vz/dump' failed: exit code 1"
+        )))
+    })
+}
