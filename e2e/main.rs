@@ -27,6 +27,7 @@ mod exec_failures;
 mod exec_foreground;
 mod exec_namespaces;
 mod exec_parallel;
+mod exec_record;
 mod exec_terminal;
 mod exit_codes;
 mod exit_record;
@@ -186,6 +187,7 @@ fn main() -> std::process::ExitCode {
         plan::trials(),
         log_format::trials(),
         exec::trials(),
+        exec_record::trials(),
         exec_terminal::trials(),
         exec_namespaces::trials(),
         exec_cgroup::trials(),

@@ -56,6 +56,7 @@ fn attempt(
 fn understood(delegate: &Delegate, memory: &Memory, asked: &Exec) -> Result<()> {
     let given = [
         ("pidfd-socket", asked.pidfd_socket.is_some(), "open the process of the pid file with pidfd_open(2)"),
+        ("exit-record", asked.exit_record.is_some(), "use the native backend"),
         ("preserve-fds", asked.preserve_fds > 0, "use the native backend"),
         ("ignore-paused", asked.ignore_paused, "resume the container first"),
         ("cgroup", !asked.cgroups.is_empty(), "move the process of the pid file by its cgroup.procs"),
@@ -136,6 +137,7 @@ fn arguments(call: Call, id: &str, asked: &Exec, process: &Path) -> Call {
     let paths = [
         ("--process", Some(process)),
         ("--pid-file", asked.pid_file.as_deref()),
+        ("--exit-record", asked.exit_record.as_deref()),
         ("--pidfd-socket", asked.pidfd_socket.as_deref()),
         ("--console-socket", asked.console_socket.as_deref()),
     ];

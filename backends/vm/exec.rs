@@ -7,7 +7,7 @@ use crate::reduce::reduce_process;
 use serde_json::Value;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
-use wharf_core::{Error, Exec, Joined, Kind, Record, Remark, Result, Terminal, read_file};
+use wharf_core::{Ended, Error, Exec, Joined, Kind, Record, Remark, Result, Terminal, read_file};
 use wharf_foreground::Relay;
 use wharf_sys::namespace::{Side, clone};
 use wharf_sys::{CWD, Errno, Fd, fd, libc, process, signal, socket, terminal};
@@ -23,6 +23,9 @@ pub(crate) fn exec(record: &Record, dir: BorrowedFd<'_>, asked: &Exec) -> Result
     }
     if asked.pidfd_socket.is_some() {
         return refuse("--pidfd-socket", "its processes are not of this host");
+    }
+    if asked.exit_record.is_some() {
+        return refuse("--exit-record", "what the process uses is counted by the machine's kernel");
     }
     if asked.apparmor.is_some() || asked.process_label.is_some() {
         return refuse("--apparmor or --process-label", "its kernel has no such policy");
@@ -144,10 +147,9 @@ impl Joined for Member {
         }
     }
 
-    fn wait(mut self: Box<Self>) -> Result<i32> {
+    fn wait(mut self: Box<Self>) -> Result<Ended> {
         let failed = |errno: Errno| Error::system("wait for a process in the virtual machine", errno as i32);
-        let ended = wharf_foreground::wait(self.pid, self.relay.take(), None).map_err(failed)?;
-        ended.code().ok_or_else(|| failed(Errno::ECHILD))
+        wharf_foreground::wait(self.pid, self.relay.take(), None).map_err(failed)
     }
 }
 

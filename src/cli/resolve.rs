@@ -204,9 +204,15 @@ fn exec(words: &ArgMatches) -> Result<Exec> {
             cgroups: texts("cgroup"),
             detach: words.get_flag("detach"),
             pid_file: path(words, "pid-file"),
+            exit_record: path(words, "exit-record"),
             pidfd_socket: path(words, "pidfd-socket"),
             console_socket: path(words, "console-socket"),
         };
+    if exec.detach && exec.exit_record.is_some() {
+        return Err(
+            Error::new(Kind::Usage, "exec: --exit-record with --detach").because("nobody waits for the process then")
+        );
+    }
     match (&exec.process, exec.args.is_empty()) {
         (None, true) => Err(Error::new(Kind::Usage, "exec: no command is given").hint("or a process with --process")),
         (Some(_), false) => {

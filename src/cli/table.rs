@@ -156,6 +156,7 @@ const EXEC: &[Opt] = &[
     each("cgroup", None, "[CONTROLLER:]PATH", "Run in this cgroup, which is below the container's"),
     switch("detach", Some('d'), "Return when the command runs"),
     value("pid-file", None, "FILE", "File to write the process id to"),
+    value("exit-record", None, "FILE", "File that tells how it ended and what it used, as JSON"),
     value("console-socket", None, "PATH", "Unix socket that receives the terminal's master end"),
     value("pidfd-socket", None, "PATH", "Unix socket that receives a pidfd of the process"),
     switch("no-subreaper", None, "Do not adopt orphaned processes (wharf never does)"),

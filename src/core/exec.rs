@@ -1,6 +1,6 @@
 //! One more process in a container that has one already.
 
-use crate::{Error, Remark, Result};
+use crate::{Ended, Error, Remark, Result};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use std::path::PathBuf;
 
@@ -39,6 +39,8 @@ pub struct Exec {
     pub detach: bool,
     /// `--pid-file`; whoever execs another runtime hands it on, the verb writes it otherwise.
     pub pid_file: Option<PathBuf>,
+    /// `--exit-record`: the file that tells how it ended and what it used; whoever waits writes it.
+    pub exit_record: Option<PathBuf>,
     /// `--pidfd-socket`
     pub pidfd_socket: Option<PathBuf>,
     /// `--console-socket`
@@ -152,6 +154,6 @@ pub trait Joined {
     /// Lets it become its command; returns when that has happened. From then on it outlives us.
     fn release(&mut self) -> Result<()>;
 
-    /// Passes signals on to it and waits for its end; returns its exit code, 128 + n for signal n.
-    fn wait(self: Box<Self>) -> Result<i32>;
+    /// Passes signals on to it and waits for its end.
+    fn wait(self: Box<Self>) -> Result<Ended>;
 }

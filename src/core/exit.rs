@@ -44,6 +44,8 @@ pub enum WitnessKind {
     Wait,
     /// The process that stands in for the payload.
     StandIn,
+    /// The `exec` that was its parent.
+    Exec,
 }
 
 /// The wait status of a process (wait(2)).

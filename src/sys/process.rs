@@ -63,6 +63,39 @@ pub fn wait_status(pid: i32, flags: i32) -> Result<Option<(i32, i32)>> {
     }
 }
 
+/// What all children that were waited for have used, theirs included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Used {
+    /// Microseconds.
+    pub user: u64,
+    /// Microseconds.
+    pub system: u64,
+    /// Of the biggest one, resident, bytes.
+    pub peak: u64,
+    /// From block devices, bytes.
+    pub read: u64,
+    /// To block devices, bytes.
+    pub written: u64,
+}
+
+/// getrusage(2) of this process's children.
+pub fn used_by_children() -> Used {
+    // SAFETY: rusage is plain data for which zero is valid, and the call writes to no other memory.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let microseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    Used {
+        user: microseconds(usage.ru_utime),
+        system: microseconds(usage.ru_stime),
+        peak: usage.ru_maxrss as u64 * 1024,
+        read: usage.ru_inblock as u64 * 512,
+        written: usage.ru_oublock as u64 * 512,
+    }
+}
+
 /// pidfd_open(2). `ESRCH` means that there is no such process.
 pub fn pidfd(pid: i32) -> Result<OwnedFd> {
     // SAFETY: plain integers.

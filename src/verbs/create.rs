@@ -11,7 +11,7 @@
 
 use super::clones::{self, Placed};
 use super::witness::{self, Wish};
-use super::{Found, backend_of_today, facts, pid_file};
+use super::{Found, backend_of_today, caller_file, facts};
 use crate::cli::{self, LogOptions, Request};
 use crate::report::Log;
 use crate::route::Route;
@@ -176,9 +176,9 @@ fn finish(
     // From here on a failure drops the hold, which undoes the container.
     entry.save(record)?;
     if let Some(path) = pid_file {
-        pid_file::write(path, record.engine_pid)?;
+        caller_file::write("pid file", path, &record.engine_pid.to_string())?;
     }
-    let take_back = || pid_file.into_iter().for_each(pid_file::remove);
+    let take_back = || pid_file.into_iter().for_each(caller_file::remove);
     let watcher = wish.watcher(entry.dir(), record).inspect_err(|_| take_back())?;
     phases::enter("release");
     created.hold.release().inspect_err(|_| {

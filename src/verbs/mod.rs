@@ -1,5 +1,6 @@
 //! One page per verb: request, route, backend, record, report.
 
+mod caller_file;
 mod checkpoint;
 mod clones;
 mod config;
@@ -16,7 +17,6 @@ mod kill;
 mod list;
 mod machines;
 mod pause;
-mod pid_file;
 mod plan;
 mod ps;
 mod resume;

@@ -34,7 +34,7 @@ pub(super) fn run(
                 log.warn(|| format!("clean up after a failed start: {left}"));
             }
             if let Some(path) = &asked.pid_file {
-                super::pid_file::remove(path);
+                super::caller_file::remove(path);
             }
             return Err(error);
         }

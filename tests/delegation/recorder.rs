@@ -29,7 +29,7 @@ esac
 "#;
 
 /// What every option of crun, runc and their later versions would be.
-const HELP: &str = "--pidfd-socket --no-pivot --no-new-keyring --preserve-fds --all --ignore-paused --cgroup [<controller>:] \
+const HELP: &str = "--pidfd-socket --exit-record --no-pivot --no-new-keyring --preserve-fds --all --ignore-paused --cgroup [<controller>:] \
     --stats --interval --blkio-weight --cpu-period --cpu-quota --cpu-burst --cpu-share --cpu-rt-period --cpu-rt-runtime \
     --cpu-idle --cpuset-cpus --cpuset-mems --memory --memory-reservation --memory-swap --kernel-memory \
     --kernel-memory-tcp --pids-limit";

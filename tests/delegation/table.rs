@@ -130,6 +130,7 @@ pub(crate) const ROWS: &[Row] = &[
     probed("exec", "cgroup", "--cgroup a:b", Words("--cgroup a:b"), "exec --cgroup on the"),
     row("exec", "detach", "--detach", Words("--detach")),
     row("exec", "pid-file", "--pid-file DIR/p", Words("--pid-file DIR/p")),
+    probed("exec", "exit-record", "--exit-record DIR/r", Words("--exit-record DIR/r"), "exec --exit-record on the"),
     row("exec", "console-socket", "--console-socket DIR/s", Words("--console-socket DIR/s")),
     probed("exec", "pidfd-socket", "--pidfd-socket DIR/s", Words("--pidfd-socket DIR/s"), "exec --pidfd-socket on the"),
     // Neither crun nor runc adopts anybody at exec.

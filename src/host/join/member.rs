@@ -208,13 +208,12 @@ impl Joined for Member {
         }
     }
 
-    fn wait(mut self: Box<Self>) -> Result<i32> {
+    fn wait(mut self: Box<Self>) -> Result<wharf_core::Ended> {
         let failed = |errno: Errno| {
             let doing = format!("wait for process {} in container {}", self.pid, self.record.id);
             Error::system(doing, errno as i32)
         };
-        let ended = wharf_foreground::wait(self.pid, self.relay.take(), None).map_err(failed)?;
-        ended.code().ok_or_else(|| failed(Errno::ECHILD))
+        wharf_foreground::wait(self.pid, self.relay.take(), None).map_err(failed)
     }
 }
 
