@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Feature {
             .trial("QEMU killed: the record says so, nothing is left", |host| ends(host, Blow::Qemu))
             .trial("the stand-in killed: its machine ends too", |host| ends(host, Blow::StandIn))
             .trial("a guest whose kernel panics: the record says so", |host| ends(host, Blow::Panic))
+            .trial("out of memory in the guest: the container's limit ends the payload, and the record says so", memory)
             .trial("a flood that is read slowly arrives whole, and the stand-in stays small", flood);
     }
     feature
@@ -130,6 +131,7 @@ fn real_modules() -> Result<PathBuf, Stop> {
 fn lives(host: &Host) -> Outcome {
     let host = machines(host, json!({}))?;
     let bundle = host.bundle()?.payload(&["wait-signal", ";", "exit", "7"]);
+    let bundle = bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]);
     let container = host.create(&bundle)?;
     let state = container.state()?;
     ensure_eq!(
@@ -180,16 +182,44 @@ fn lives(host: &Host) -> Outcome {
     ensure_eq!(container.status()?, "running");
     let stats = host.runtime.must(&["events", "--stats", bundle.id()])?;
     ensure!(stats.contains("\"memory\""), "{stats}");
-    for (verb, words) in [("ps", &[][..]), ("update", &["--pids-limit", "5"]), ("checkpoint", &[])] {
-        let refused = host.runtime.call(&[&[verb], words, &[bundle.id()]].concat())?;
-        ensure!(refused.code() == Some(1) && refused.last_line().contains("on the vm backend"), "{refused}");
-    }
+    watched(&host, &container)?;
 
     container.kill("TERM")?;
     ensure_eq!(container.reap(pid)?, 7);
     ensure_eq!(container.status()?, "stopped");
     ensure_eq!(container.state()?["annotations"]["dev.wharf.exit.code"], "7");
     container.delete()
+}
+
+/// What the guest tells and changes of the container, by the host's verbs.
+fn watched(host: &Host, container: &Container) -> Outcome {
+    let id = container.id();
+    let table = host.runtime.must(&["ps", id])?;
+    ensure!(table.starts_with("UID") && table.contains("/bin/payload wait-signal"), "{table}");
+    for (verb, words) in [("ps", &["--format", "json"][..]), ("checkpoint", &[])] {
+        let refused = host.runtime.call(&[&[verb], words, &[id]].concat())?;
+        ensure!(refused.code() == Some(1) && refused.last_line().contains("on the vm backend"), "{refused}");
+    }
+    host.runtime.must(&["update", "--pids-limit", "77", "--memory", "200m", "--cpu-quota", "50000", id])?;
+    let limits = ["/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/memory.max"];
+    let [pids, memory] = container.exec_lines(&[], &["read", limits[0], ";", "read", limits[1]])?;
+    ensure!(
+        pids.0.to_string().contains("77") && memory.0.to_string().contains(&(200 * MIB).to_string()),
+        "{pids:?} {memory:?}"
+    );
+    for (words, place) in [(["--memory", "400m"], "memory/limit"), (["--cpu-quota", "250000"], "cpu/quota")] {
+        let refused = host.runtime.call(&[&["update"][..], &words, &[id]].concat())?;
+        ensure!(refused.code() == Some(1) && refused.last_line().contains(place), "{refused}");
+    }
+    let mut events = host.runtime.command();
+    let mut events = events.args(["events", "--interval", "1s", id]).stdout(Stdio::piped()).spawn()?;
+    let lines =
+        std::io::BufRead::lines(std::io::BufReader::new(events.stdout.take().ok_or_else(|| Stop::failed("no pipe"))?));
+    let two: Vec<String> = lines.take(2).collect::<Result<_, _>>()?;
+    ensure!(two.iter().all(|line| line.contains("\"stats\"") && line.contains(id)), "{two:?}");
+    kill(Pid::from_raw(events.id() as i32), Signal::SIGKILL)?;
+    events.wait()?;
+    Ok(())
 }
 
 fn payload(host: &Host) -> Outcome {
@@ -370,6 +400,19 @@ fn ends(host: &Host, blow: Blow) -> Outcome {
             .map_err(|error| Stop::failed(error.to_string()))?;
         ensure_eq!((&exit["ended"], &exit["cause"]), (&ended, &json!(cause)), "{exit}");
     }
+    container.delete()
+}
+
+fn memory(host: &Host) -> Outcome {
+    let host = machines(host, json!({}))?;
+    let bundle = host.bundle()?.payload(&["wait-signal", ";", "alloc", "100"]);
+    let container = host.start(&bundle.set("/linux/resources/memory", json!({"limit": 32 * MIB})))?;
+    let pid = container.pid()?;
+    container.kill("TERM")?;
+    ensure_eq!(container.reap(pid)?, 137);
+    let exit: Value = serde_json::from_str(&host.runtime.must(&["wait", "--format", "json", container.id()])?)
+        .map_err(|error| Stop::failed(error.to_string()))?;
+    ensure_eq!(exit["cause"], "the guest's kernel has killed it for want of memory", "{exit}");
     container.delete()
 }
 

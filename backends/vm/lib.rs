@@ -17,9 +17,11 @@
 #![forbid(unsafe_code)]
 
 mod draft;
+mod events;
 mod exec;
 pub mod guest;
 mod host;
+mod limits;
 mod machine;
 mod network;
 mod pty;
@@ -150,8 +152,8 @@ impl Backend for Vm {
         control::ask(record, dir, &Request::Resume, PATIENCE).map(drop)
     }
 
-    fn update(&self, _: &Record, _: BorrowedFd<'_>, _: LinuxResources) -> Result<Option<Value>> {
-        Err(Self::refuse("update", "the machine keeps the memory and processors that it was made with"))
+    fn update(&self, record: &Record, dir: BorrowedFd<'_>, resources: LinuxResources) -> Result<Option<Value>> {
+        limits::update(record, dir, resources).map(|()| None)
     }
 
     fn events(
@@ -161,16 +163,21 @@ impl Backend for Vm {
         interval: Option<Duration>,
         tell: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<()> {
-        if interval.is_some() {
-            return Err(Self::refuse("events", "events --stats tells it once"));
-        }
-        // The guest's own cgroup: what QEMU uses is in the container's cgroup on the host.
-        let line = control::ask(record, dir, &Request::Events, PATIENCE)?;
-        tell(Event::Line(format!("{line}\n")))
+        events::events(record, dir, interval, tell)
     }
 
     fn processes(&self, _: &Record, _: BorrowedFd<'_>) -> Result<Vec<i32>> {
-        Err(Self::refuse("ps", "its processes have no number on this host: exec ps in the container"))
+        Err(Self::refuse(
+            "ps with options or as JSON",
+            "its processes have no number on this host; ps alone has the guest's table",
+        ))
+    }
+
+    fn process_table(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Option<String>> {
+        let answer = control::ask(record, dir, &Request::Ps, PATIENCE)?;
+        // What a guest says is not for a terminal to obey.
+        let clean = |text: &str| text.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect();
+        Ok(answer.as_str().map(clean))
     }
 
     fn holdings(&self, record: &Record, _: BorrowedFd<'_>) -> Result<Vec<String>> {

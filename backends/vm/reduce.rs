@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use wharf_core::{Bundle, Error, LinuxResources, Remark, Result, annotations, parse_resources};
 
 /// What a guest's kernel has in memory for itself, of each machine, MiB.
-const RESERVE: u64 = 128;
+pub(crate) const RESERVE: u64 = 128;
 /// What QEMU needs beside the machine's memory, MiB.
 const OVERHEAD: u64 = 256;
 const LEAST: u64 = 192;
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// A bundle, taken apart.
 #[derive(Debug)]
@@ -307,17 +307,16 @@ fn reduce_linux(linux: &mut Map<String, Value>, remarks: &mut Vec<Remark>) -> Re
     Ok(network)
 }
 
+/// Takes out processors and their time, and weights among neighbours: they are the host's to give.
+pub(crate) fn of_the_host(resources: &mut Map<String, Value>) -> Map<String, Value> {
+    ["cpu", "blockIO"].into_iter().filter_map(|key| resources.remove_entry(key)).collect()
+}
+
 /// What is the host's of the limits, the limit of memory in bytes, and the number of processors.
 fn reduce_resources(resources: &mut Map<String, Value>) -> Result<(Map<String, Value>, Option<u64>, u32)> {
-    let mut host = Map::new();
+    let host = of_the_host(resources);
     let limit = resources.get("memory").and_then(|memory| memory.get("limit")).and_then(Value::as_i64);
     let mut cpus = 1;
-    // Processors and their time, and weights among neighbours, are the host's to give.
-    for key in ["cpu", "blockIO"] {
-        if let Some(value) = resources.remove(key) {
-            host.insert(key.to_owned(), value);
-        }
-    }
     if let Some(cpu) = host.get("cpu") {
         let number = |key: &str| cpu.get(key).and_then(Value::as_i64).filter(|number| *number > 0);
         if let Some(quota) = number("quota") {

@@ -218,6 +218,11 @@ pub trait Backend {
     /// Every process of the container, by its pid here, in order of the numbers.
     fn processes(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<i32>>;
 
+    /// The table of its processes, of a backend whose processes have no number here.
+    fn process_table(&self, _record: &Record, _dir: BorrowedFd<'_>) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// What exists of the container beside the state directory, for people, a few words each: `gc` tells it.
     fn holdings(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<String>>;
 

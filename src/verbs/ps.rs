@@ -20,6 +20,12 @@ pub(super) fn ps(root: &Path, id: &ContainerId, format: ListFormat, options: &[O
     phases::enter("status");
     allowed(id, found.status()?, Verb::Ps)?;
     phases::enter("processes");
+    if format == ListFormat::Table
+        && options.is_empty()
+        && let Some(table) = found.backend.process_table(&found.record, found.entry.dir())?
+    {
+        return report::print(&table);
+    }
     let pids = found.backend.processes(&found.record, found.entry.dir())?;
     report::print(&match format {
         ListFormat::Json => report::pids(&pids),

@@ -9,6 +9,7 @@ use crate::wire::{FULL, Frame, MOST_PARTS, MOST_SESSIONS, Message, Reader, VERSI
 use session::Session;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use verb::Running;
 use wharf_core::{Error, Kind, Result};
 use wharf_sys::{Errno, fd, libc, machine, process, signal};
@@ -55,6 +56,7 @@ fn begin() -> Result<Agent> {
         parts: BTreeMap::new(),
         ended: BTreeMap::new(),
         id: String::new(),
+        cgroup: None,
     })
 }
 
@@ -71,6 +73,8 @@ struct Agent {
     ended: BTreeMap<i32, i32>,
     /// The container's.
     id: String,
+    /// Its cgroup's directory.
+    cgroup: Option<PathBuf>,
 }
 
 impl Agent {
@@ -156,7 +160,7 @@ impl Agent {
                 }
                 Ok(())
             }
-            Message::Outcome(_) | Message::Exit(_) => Err("that is for the guest to say"),
+            Message::Outcome(_) | Message::Exit(_) | Message::Killed(_) => Err("that is for the guest to say"),
             _ => match self.sessions.get_mut(&number) {
                 Some(session) => session.take(message),
                 // It has ended meanwhile.
@@ -216,11 +220,14 @@ impl Agent {
         self.running = running;
         for one in Vec::from_iter::<Vec<Running>>(done) {
             let (number, makes_session) = (one.number, one.makes_session());
-            let outcome = one.outcome();
+            let outcome = one.outcome(self.killed());
             let outcome = match self.sessions.get_mut(&number).filter(|_| makes_session) {
                 None => outcome,
                 Some(session) => {
                     let outcome = outcome.and_then(|value| session.begin().map(|()| value));
+                    if number == 0 {
+                        self.cgroup = session.pid.and_then(setup::cgroup_of);
+                    }
                     match &outcome {
                         // It may be over already.
                         Ok(_) => session.status = session.pid.and_then(|pid| self.ended.remove(&pid)),
@@ -234,6 +241,13 @@ impl Agent {
         if self.running.is_empty() {
             self.ended.clear();
         }
+    }
+
+    /// Processes of the container that the kernel has killed for want of memory.
+    fn killed(&self) -> i32 {
+        let events = self.cgroup.as_ref().and_then(|dir| std::fs::read_to_string(dir.join("memory.events")).ok());
+        let line = |text: &str| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok());
+        events.and_then(|text| line(&text)).unwrap_or(0)
     }
 
     fn finish_sessions(&mut self) {
@@ -250,6 +264,8 @@ impl Agent {
             }
             if number == 0 {
                 machine::sync();
+                let killed = self.killed();
+                put(&mut self.out, 0, Message::Killed(killed));
             }
             put(&mut self.out, number, Message::Exit(status));
         }

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use wharf_core::{Error, Kind, Result};
 use wharf_sys::{CWD, Errno, fd, libc, machine, mount};
@@ -79,6 +80,12 @@ pub(super) fn share() -> Result<()> {
     let options = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap";
     mount("wharf", SHARE, "9p", 0, options)
         .map_err(|error| error.hint("the guest's kernel needs 9p over virtio (Debian's cloud kernel has none)"))
+}
+
+/// The directory of the cgroup that the process is in.
+pub(super) fn cgroup_of(pid: i32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    Some(PathBuf::from(format!("/sys/fs/cgroup{}", text.trim_end().strip_prefix("0::")?)))
 }
 
 /// The channel's end, which does not wait.

@@ -3,6 +3,7 @@
 use super::session::Session;
 use super::setup;
 use crate::wire::{Failure, Outcome, Verb, read_outcome, written};
+use serde_json::json;
 use std::fs;
 use std::io::PipeReader;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,11 +24,20 @@ const LONGEST: usize = 1 << 20;
 pub(super) struct Running {
     pub(super) number: u32,
     session: bool,
+    tells: Tells,
     outcome: Option<OwnedFd>,
     said: Vec<u8>,
     stdout: Option<OwnedFd>,
     text: Vec<u8>,
     watched: [usize; 2],
+}
+
+/// What it says on its stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    Nothing,
+    Text,
+    Statistics,
 }
 
 /// Starts it.
@@ -37,7 +47,7 @@ pub(super) fn begin(id: &str, number: u32, verb: Verb, parts: &[u8]) -> Result<(
     };
     let mut words = Vec::new();
     let mut say = |word: &str| words.push(word.to_owned());
-    let (mut session, mut tells, mut tail) = (None, false, Vec::new());
+    let (mut session, mut tells, mut tail) = (None, Tells::Nothing, Vec::new());
     match verb {
         Verb::Create { terminal, words: more, .. } => {
             setup::make(BUNDLE)?;
@@ -64,7 +74,15 @@ pub(super) fn begin(id: &str, number: u32, verb: Verb, parts: &[u8]) -> Result<(
         }
         Verb::Events => {
             ["events", "--stats"].into_iter().for_each(&mut say);
-            tells = true;
+            tells = Tells::Statistics;
+        }
+        Verb::Ps => {
+            say("ps");
+            tells = Tells::Text;
+        }
+        Verb::Update => {
+            ["update", "--resources"].into_iter().for_each(&mut say);
+            say(&file(format!("/run/resources-{number}"))?);
         }
     }
     let mut standard = [Stdio::null(), Stdio::null(), Stdio::null()];
@@ -79,12 +97,12 @@ pub(super) fn begin(id: &str, number: u32, verb: Verb, parts: &[u8]) -> Result<(
     spawn(number, &words, standard, session.is_some(), tells).map(|running| (running, session))
 }
 
-fn spawn(number: u32, words: &[String], standard: [Stdio; 3], session: bool, tells: bool) -> Result<Running> {
+fn spawn(number: u32, words: &[String], standard: [Stdio; 3], session: bool, tells: Tells) -> Result<Running> {
     let failed = |error: std::io::Error| setup::failed("start a verb in the guest", error);
     let (outcome, theirs) = std::io::pipe().map_err(failed)?;
     fd::set_cloexec(theirs.as_fd(), false).map_err(|errno| Error::system("start a verb in the guest", errno as i32))?;
     let [stdin, mut stdout, stderr] = standard;
-    let text = match tells {
+    let text = match tells != Tells::Nothing {
         true => {
             let (text, written): (PipeReader, _) = std::io::pipe().map_err(failed)?;
             stdout = written.into();
@@ -100,6 +118,7 @@ fn spawn(number: u32, words: &[String], standard: [Stdio; 3], session: bool, tel
     Ok(Running {
         number,
         session,
+        tells,
         outcome: Some(outcome.into()),
         said: Vec::new(),
         stdout: text,
@@ -139,18 +158,17 @@ impl Running {
         self.outcome.is_none() && self.stdout.is_none()
     }
 
-    pub(super) fn outcome(self) -> Result<serde_json::Value> {
+    /// `killed` is how many processes the kernel has killed for want of memory.
+    pub(super) fn outcome(self, killed: i32) -> Result<serde_json::Value> {
         let unread = |_| Error::new(Kind::System, "do a verb in the guest").because("it ended without a word");
         read_outcome(&self.said).map_err(unread)?.map_err(Failure::into_error)?;
-        if !self.tells_anything() {
-            return Ok(serde_json::Value::Null);
+        match self.tells {
+            Tells::Nothing => Ok(serde_json::Value::Null),
+            Tells::Text => Ok(String::from_utf8_lossy(&self.text).into()),
+            Tells::Statistics => serde_json::from_slice::<serde_json::Value>(&self.text)
+                .map(|line| json!({"line": line, "killed": killed}))
+                .map_err(|error| Error::new(Kind::System, "read the guest's answer").because(error)),
         }
-        serde_json::from_slice(&self.text)
-            .map_err(|error| Error::new(Kind::System, "read the guest's answer").because(error))
-    }
-
-    fn tells_anything(&self) -> bool {
-        !self.text.is_empty()
     }
 }
 

@@ -53,6 +53,11 @@ pub(crate) enum Request {
         columns: u16,
     },
     Events,
+    Ps,
+    /// What of it is the guest's, as JSON.
+    Update {
+        resources: String,
+    },
 }
 
 /// What the stand-in says of the container.

@@ -40,6 +40,8 @@ pub(crate) enum Message<'a> {
     Signal(i32),
     /// The session's process has ended: its status as wait(2) has it.
     Exit(i32),
+    /// How many of the container's processes the guest's kernel has killed for want of memory; before the exit of its first.
+    Killed(i32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +118,7 @@ fn parse(kind: u8, port: u8, body: &[u8]) -> Result<Message<'_>, Broken> {
         }
         9 => Ok(Message::Signal(i32::from_le_bytes(four()?))),
         10 => Ok(Message::Exit(i32::from_le_bytes(four()?))),
+        11 => Ok(Message::Killed(i32::from_le_bytes(four()?))),
         _ => Err("a frame's kind is unknown"),
     }
 }
@@ -133,6 +136,7 @@ pub(crate) fn put(out: &mut Vec<u8>, session: u32, message: Message<'_>) {
         Message::Window { .. } => (8, 0),
         Message::Signal(_) => (9, 0),
         Message::Exit(_) => (10, 0),
+        Message::Killed(_) => (11, 0),
     };
     let mut small = [0; 4];
     let body: &[u8] = match message {
@@ -152,7 +156,7 @@ pub(crate) fn put(out: &mut Vec<u8>, session: u32, message: Message<'_>) {
             small[2..].copy_from_slice(&columns.to_le_bytes());
             &small
         }
-        Message::Signal(number) | Message::Exit(number) => {
+        Message::Signal(number) | Message::Exit(number) | Message::Killed(number) => {
             small = number.to_le_bytes();
             &small
         }

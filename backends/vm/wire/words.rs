@@ -30,8 +30,12 @@ pub(crate) enum Verb {
         arguments: Vec<String>,
         terminal: bool,
     },
-    /// What `events --stats` says.
+    /// What `events --stats` says, and how many processes the guest's kernel has killed for want of memory.
     Events,
+    /// The table of `ps`.
+    Ps,
+    /// The parts are the resources.
+    Update,
 }
 
 /// The answer: what was asked for, or why not.

@@ -92,6 +92,7 @@ impl Monitor {
             next: 1,
             next_client: 1,
             kill_until: None,
+            killed: 0,
             over: None,
             job,
         })

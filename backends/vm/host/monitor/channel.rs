@@ -114,6 +114,10 @@ impl Monitor {
                 }
                 Ok(())
             }
+            Message::Killed(count) => {
+                self.killed = count;
+                Ok(())
+            }
             Message::Part(_) | Message::Call(_) | Message::Window { .. } | Message::Signal(_) => {
                 Err("that is for the host to say")
             }

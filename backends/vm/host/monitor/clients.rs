@@ -89,6 +89,16 @@ impl Monitor {
                 self.reply(number, &Reply::Ok(serde_json::Value::Null));
                 self.kill_until = Some(Instant::now());
             }
+            // They come when it goes on, as on this host.
+            &Request::Kill { signal, all } if self.paused => {
+                self.ask(Asker::Nobody, None, &Verb::Kill { signal, all }, &[]);
+                self.reply(number, &Reply::Ok(serde_json::Value::Null));
+            }
+            Request::Events | Request::Ps | Request::Update { .. } | Request::Exec { .. } if self.paused => {
+                let error = Error::new(Kind::WrongStatus, "ask the guest")
+                    .because("the container is paused, and so is its whole machine");
+                self.reply(number, &Reply::Err(Failure::of(&error)));
+            }
             &Request::Kill { signal, all } => self.ask(asker, Some(request), &Verb::Kill { signal, all }, &[]),
             Request::Pause | Request::Resume => {
                 let pause = matches!(request, Request::Pause);
@@ -103,6 +113,11 @@ impl Monitor {
             &Request::Signal { signal } => self.hand_on(at, Message::Signal(signal)),
             &Request::Window { rows, columns } => self.hand_on(at, Message::Window { rows, columns }),
             Request::Events => self.ask(asker, Some(request), &Verb::Events, &[]),
+            Request::Ps => self.ask(asker, Some(request), &Verb::Ps, &[]),
+            Request::Update { resources } => {
+                let parts = resources.clone();
+                self.ask(asker, Some(request), &Verb::Update, parts.as_bytes());
+            }
         }
     }
 

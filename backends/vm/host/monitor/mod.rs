@@ -94,6 +94,8 @@ struct Monitor {
     next: u32,
     next_client: u64,
     kill_until: Option<Instant>,
+    /// Processes that the guest's kernel has killed for want of memory.
+    killed: i32,
     /// The payload's end, and until when its last words are waited for.
     over: Option<(i32, Instant)>,
 }
@@ -112,6 +114,9 @@ impl Monitor {
     /// To the end, of which everything is told to whom it concerns.
     fn live(&mut self) -> Ended {
         let (ended, why) = match self.turns() {
+            Ok(ended @ Ended::Signaled { signal: libc::SIGKILL, .. }) if self.killed > 0 => {
+                (ended, Some("the guest's kernel has killed it for want of memory".to_owned()))
+            }
             Ok(ended) => (ended, None),
             Err(Lost { why, ended }) => (ended, Some(why)),
         };
