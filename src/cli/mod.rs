@@ -120,6 +120,7 @@ impl Scan {
                 scan.words.extend(typed);
                 break;
             }
+            let word = with_two_dashes(word, words);
             if words.rest.is_some() {
                 if !word.as_bytes().starts_with(b"-") || word == "-" {
                     operands += 1;
@@ -176,6 +177,18 @@ impl Scan {
             _ => {}
         }
     }
+}
+
+/// An option of the verb with one dash, as Go programs take it: containerd's shim says `restore -no-subreaper`.
+fn with_two_dashes(word: OsString, words: &Words) -> OsString {
+    let name = word.to_str().and_then(|text| text.strip_prefix('-')).filter(|name| name.len() > 1);
+    let name = name.and_then(|name| name.split('=').next());
+    if name.is_none_or(|name| words.opt(name).is_none()) {
+        return word;
+    }
+    let mut long = OsString::from("-");
+    long.push(&word);
+    long
 }
 
 enum Typed {

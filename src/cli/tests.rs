@@ -92,6 +92,8 @@ fn every_call_of_the_engines_for_these_verbs_is_understood() {
         "list -f json",
         "run c",
         "run --detach --keep --no-subreaper -b . c",
+        "restore --image-path /i --bundle /b --detach --pid-file /p -no-subreaper c",
+        "run -detach -bundle=/b c",
         "run -d c",
         "spec",
         "spec --rootless -b /b",
