@@ -58,14 +58,16 @@ pub(crate) fn trials() -> Feature {
             ensure!(back < then + 5000, "it counts {back}, and had about {then} when it was written down");
             criu.host.runtime.must(&["delete", "--force", bundle.id()]).map(drop)
         })
-        .trial("a bind mount, a tmpfs and a masked file are as they were", |host| {
+        .trial("a bind mount by a symbolic link, a tmpfs and a masked file are as they were", |host| {
             let criu = Criu::new(host)?;
             let shared = host.new_dir("shared")?;
             std::fs::write(shared.join("from-outside"), "hello")?;
+            let alias = host.dir().join(host.unique("alias"));
+            std::os::unix::fs::symlink(&shared, &alias)?;
             let bundle = host
                 .bundle()?
                 .payload(&["count", "/scratch/count"])
-                .mount("/shared", "bind", shared.to_str().unwrap_or_default(), &["rbind", "ro"])
+                .mount("/shared", "bind", text(&alias), &["rbind", "ro"])
                 .mount("/scratch", "tmpfs", "tmpfs", &["nosuid"])
                 .set("/linux/maskedPaths", serde_json::json!(["/proc/keys", "/proc/acpi"]))
                 .set("/linux/readonlyPaths", serde_json::json!(["/proc/sys"]));
@@ -318,6 +320,19 @@ pub(crate) fn trials() -> Feature {
         })
 }
 
+/// A criu that works on this kernel, where there is one.
+pub(crate) fn criu() -> Result<Option<PathBuf>, Stop> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("criu");
+    // The guest has no checkout, and a criu of its own.
+    let own = Path::new("/usr/sbin/criu");
+    if !script.exists() {
+        return Ok(own.exists().then(|| own.to_owned()));
+    }
+    let found = Command::new(script).arg("--have").output()?.stdout;
+    let found = String::from_utf8_lossy(&found).trim().to_owned();
+    Ok((!found.is_empty()).then(|| found.into()))
+}
+
 /// wharf with a criu that works on this kernel.
 pub(crate) struct Criu<'h> {
     host: &'h Host,
@@ -327,17 +342,9 @@ pub(crate) struct Criu<'h> {
 impl<'h> Criu<'h> {
     pub(crate) fn new(host: &'h Host) -> Result<Self, Stop> {
         host.only_wharf("the words are compared by the trials of engines")?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("criu");
-        // The guest has no checkout, and a criu of its own.
-        let own = Path::new("/usr/sbin/criu");
-        let found = match script.exists() {
-            true => String::from_utf8_lossy(&Command::new(script).arg("--have").output()?.stdout).into_owned(),
-            false if own.exists() => own.display().to_string(),
-            false => String::new(),
-        };
-        match found.trim() {
-            "" => Err(Stop::skipped("criu 4 or newer is not installed (e2e/criu gets it)")),
-            path => Ok(Criu { host, path: path.to_owned() }),
+        match criu()? {
+            None => Err(Stop::skipped("criu 4 or newer is not installed (e2e/criu gets it)")),
+            Some(path) => Ok(Criu { host, path: path.display().to_string() }),
         }
     }
 
@@ -345,7 +352,7 @@ impl<'h> Criu<'h> {
         ["--criu", &self.path].iter().chain(words).map(|word| (*word).to_owned()).collect()
     }
 
-    fn call(&self, verb: &str, words: &[&str]) -> Result<Finished, Stop> {
+    pub(crate) fn call(&self, verb: &str, words: &[&str]) -> Result<Finished, Stop> {
         let words = self.words(&[&[verb], words].concat());
         self.host.runtime.call(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
@@ -359,7 +366,7 @@ impl<'h> Criu<'h> {
     }
 
     /// The same without a shell in between.
-    fn plain(&self, words: &[String]) -> Command {
+    pub(crate) fn plain(&self, words: &[String]) -> Command {
         let null = std::process::Stdio::null;
         let mut command = self.host.runtime.command();
         command.args(words).stdin(null()).stdout(null()).stderr(null());
@@ -392,17 +399,17 @@ impl<'h> Criu<'h> {
         self.quietly(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn checkpoint(&self, container: &Container<'_>, images: &Path, options: &[&str]) -> Outcome {
+    pub(crate) fn checkpoint(&self, container: &Container<'_>, images: &Path, options: &[&str]) -> Outcome {
         self.must("checkpoint", &[&["--image-path", text(images)], options, &[container.id()]].concat())
     }
 
-    fn restore(&self, bundle: &Bundle, images: &Path, options: &[&str]) -> Outcome {
+    pub(crate) fn restore(&self, bundle: &Bundle, images: &Path, options: &[&str]) -> Outcome {
         let words = ["--detach", "--bundle", bundle.dir_text(), "--image-path", text(images)];
         self.must("restore", &[&words, options, &[bundle.id()]].concat())
     }
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
 }
 
@@ -413,13 +420,13 @@ fn place(line: &str) -> String {
     format!("{} {} {} {kind}", fields[4], fields[3], fields[5])
 }
 
-fn counted(bundle: &Bundle) -> Result<u64, Stop> {
+pub(crate) fn counted(bundle: &Bundle) -> Result<u64, Stop> {
     let text = std::fs::read_to_string(bundle.rootfs().join("tmp/count")).unwrap_or_default();
     Ok(text.trim().parse().unwrap_or(0))
 }
 
 /// Waits until it has counted on; what it has come to.
-fn goes_on(bundle: &Bundle) -> Result<u64, Stop> {
+pub(crate) fn goes_on(bundle: &Bundle) -> Result<u64, Stop> {
     let (begun, first) = (Instant::now(), counted(bundle)?);
     loop {
         let now = counted(bundle)?;

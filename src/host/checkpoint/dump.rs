@@ -130,6 +130,9 @@ pub(crate) fn checkpoint(
     frozen: &mut dyn FnMut(&Captured) -> Result<()>,
 ) -> Result<()> {
     let doing = format!("checkpoint container {}", record.id);
+    if dir::effective_uid() != 0 {
+        return Err(Error::unsupported(&doing).because("criu writes processes down only for root"));
+    }
     let (program, version) = program(asked.images.criu.as_deref())?;
     let source = Source::of(record, state, bundle)?;
     if let Some(unknown) = source.external.iter().find(|mount| mount.source.is_empty()) {

@@ -10,8 +10,9 @@ use wharf_sys::dir;
 const HARMLESS: [&str; 2] = ["rlimit: Can't setup RLIMIT_NOFILE for self", "tun: Unable to create tun"];
 
 /// Words of CRIU's, the cause in ours, and what to do.
-const KNOWN: [(&str, &str, &str); 19] = [
+const KNOWN: [(&str, &str, &str); 20] = [
     ("Can't get 1:16 opt", "this criu is too old for sockets of this kernel", "install criu 4.2 or newer"),
+    ("Can't get rlimit", "limits of another user's process are told only to who has CAP_SYS_RESOURCE", ""),
     ("external socket is used", "a unix socket's other end is outside of the container", "--ext-unix-sk"),
     (
         "Can't dump half of stream unix connection",

@@ -32,7 +32,7 @@ pub(crate) fn obstacles(
 ) -> Result<Vec<Obstacle>> {
     let mut found = Vec::new();
     if dir::effective_uid() != 0 {
-        found.push(obstacle("caller", "criu writes down other users' processes only for root", "call as root"));
+        found.push(obstacle("caller", "criu writes processes down only for root", "call as root"));
     }
     let version = match program(asked.images.criu.as_deref()) {
         Ok((_, version)) => Some(version),

@@ -37,7 +37,7 @@ use wharf_plan::CgroupMount;
 use wharf_sys::namespace::{self, Side, clone, flag};
 use wharf_sys::place;
 use wharf_sys::process::{self, Ended};
-use wharf_sys::{CWD, Errno, Fd, fd, libc, signal};
+use wharf_sys::{CWD, Errno, Fd, dir, fd, libc, signal};
 
 pub(crate) const LOG: &str = "restore.log";
 
@@ -50,6 +50,9 @@ pub(crate) struct Restoring<'a> {
 impl<'a> Restoring<'a> {
     pub(crate) fn new(judged: Judged<'a>, asked: &'a Restore) -> Result<Self> {
         let wrong = |what: &str, why: &str, at: &str| Err(Error::unsupported(what).because(why).at(at));
+        if dir::effective_uid() != 0 {
+            return Err(Error::unsupported("restore").because("criu brings processes back only for root"));
+        }
         if judged.host_mounts.is_some() {
             return wrong("restore", "needs a mount namespace", "linux/namespaces");
         }
@@ -194,11 +197,19 @@ fn sources(judged: &Judged<'_>, asked: &Restore, dir: BorrowedFd<'_>) -> Result<
             }
             (None, None) => mount.source.clone(),
         };
-        if !cgroups.contains_key(at) && std::fs::symlink_metadata(&source).is_err() {
-            return Err(Error::invalid(format!("mount {at}"))
-                .because(format!("its source {source} does not exist"))
-                .at("mounts"));
+        if cgroups.contains_key(at) {
+            all.push(ExternalMount { destination: at.to_owned(), source });
+            continue;
         }
+        // CRIU does not follow a symbolic link at the end of a path, as mount(2) does.
+        let found = std::fs::canonicalize(&source).map_err(|error| {
+            let why = match error.kind() {
+                std::io::ErrorKind::NotFound => format!("its source {source} does not exist"),
+                _ => format!("its source {source}: {error}"),
+            };
+            Error::invalid(format!("mount {at}")).because(why).at("mounts")
+        })?;
+        let source = found.to_string_lossy().into_owned();
         all.push(ExternalMount { destination: at.to_owned(), source });
     }
     Ok(all)
