@@ -204,6 +204,7 @@ fn main() -> std::process::ExitCode {
         answers::trials(),
         features::trials(),
         engines::podman::trials(),
+        engines::podman::checkpoints(),
         engines::containerd::trials(),
         engines::containerd::compared(),
         engines::docker::trials(),

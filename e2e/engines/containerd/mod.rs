@@ -1,5 +1,6 @@
 //! containerd of the trial's own, and its client ctr: `ctr run --runc-binary` with the runtime under test.
 
+mod checkpoint;
 mod compared;
 mod cri;
 mod exits;
@@ -38,7 +39,8 @@ pub(crate) fn trials() -> Feature {
 
 /// What is compared with the peers.
 pub(crate) fn compared() -> Feature {
-    let feature = feature("containerd", compared::cases());
+    let cases = compared::cases().into_iter().chain(checkpoint::cases()).collect();
+    let feature = feature("containerd", cases);
     feature.trial("the payload sees of itself what it sees with runc", compared::inside)
 }
 

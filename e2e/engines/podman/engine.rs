@@ -15,6 +15,8 @@ pub(crate) struct Podman<'h> {
     runtime: String,
     program: PathBuf,
     dir: PathBuf,
+    /// Where Podman finds programs first.
+    first: Option<PathBuf>,
 }
 
 impl<'h> Podman<'h> {
@@ -27,7 +29,13 @@ impl<'h> Podman<'h> {
         let dir = host.dir().join(format!("p-{}", choice.name));
         fs::create_dir(&dir)?;
         let program = configure(&dir, Some(&images), choice)?;
-        Ok(Podman { host, runtime: choice.name.to_owned(), program, dir })
+        Ok(Podman { host, runtime: choice.name.to_owned(), program, dir, first: None })
+    }
+
+    /// With programs of this directory before all others.
+    pub(crate) fn finding(mut self, dir: &Path) -> Self {
+        self.first = Some(dir.to_owned());
+        self
     }
 
     /// The name of the runtime in use.
@@ -47,6 +55,10 @@ impl<'h> Podman<'h> {
     /// `podman` without a choice of the runtime.
     pub(crate) fn plain(&self, words: &[&str]) -> Command {
         let mut command = base(&self.dir);
+        if let Some(first) = &self.first {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", first.display()));
+        }
         command.args(words);
         command
     }

@@ -1,5 +1,6 @@
 //! The real Podman with wharf as its runtime.
 
+mod checkpoint;
 mod control;
 pub(crate) mod engine;
 mod exec;
@@ -30,6 +31,11 @@ pub(crate) fn trials() -> Feature {
         failures::cases(),
     ];
     feature("podman", parts.into_iter().flatten().collect())
+}
+
+/// What CRIU takes part in.
+pub(crate) fn checkpoints() -> Feature {
+    feature("podman", checkpoint::cases())
 }
 
 fn case<S: Into<Seen> + 'static>(
