@@ -10,21 +10,32 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn trials() -> Feature {
     Feature::new("checkpoint_disk")
-        .trial("what counts in memory and in files of two datasets goes on without a gap, whatever the moment", gapless)
+        .trial("what counts in memory and in files of two datasets goes on without a gap, with fsync", |host| {
+            gapless(host, "1")
+        })
+        .trial("what counts in memory and in files of two datasets goes on without a gap, without fsync", |host| {
+            gapless(host, "0")
+        })
+        .trial("a database that is written to is whole, and of one moment with its writer: rollback journal", |host| {
+            database(host, "delete")
+        })
+        .trial("a database that is written to is whole, and of one moment with its writer: write-ahead log", |host| {
+            database(host, "wal")
+        })
         .trial("one checkpoint is restored as several containers, each with its own disk, and the origin stays", clones)
         .trial("a volume that is on no dataset is named, and nothing is left", refused)
         .trial("--rollback: the datasets are what they were, and what is newer is named and stays", rolled_back)
 }
 
-struct Place<'h> {
-    criu: Criu<'h>,
-    pool: Pool,
-    root: PathBuf,
-    volume: PathBuf,
-    configuration: PathBuf,
+pub(crate) struct Place<'h> {
+    pub(crate) criu: Criu<'h>,
+    pub(crate) pool: Pool,
+    pub(crate) root: PathBuf,
+    pub(crate) volume: PathBuf,
+    pub(crate) configuration: PathBuf,
 }
 
-fn place(host: &Host) -> Result<Place<'_>, Stop> {
+pub(crate) fn place(host: &Host) -> Result<Place<'_>, Stop> {
     let criu = Criu::new(host)?;
     let pool = Pool::new(host, 256)?;
     let (_, at) = pool.dataset("image")?;
@@ -41,33 +52,38 @@ fn place(host: &Host) -> Result<Place<'_>, Stop> {
 }
 
 impl Place<'_> {
-    fn bundle(&self, host: &Host) -> Result<Bundle, Stop> {
-        let bundle =
-            host.bundle()?.payload(&["number-lines", "/tmp/log", "/volume/log"]).set("/root/path", json!(self.root));
+    pub(crate) fn bundle(&self, host: &Host) -> Result<Bundle, Stop> {
+        self.numbering(host, "8")
+    }
+
+    /// One that writes a number after the other, and every so many of them with fsync(2); never with 0.
+    fn numbering(&self, host: &Host, sync: &str) -> Result<Bundle, Stop> {
+        let words = ["number-lines", sync, "/tmp/log", "/volume/log"];
+        let bundle = host.bundle()?.payload(&words).set("/root/path", json!(self.root));
         Ok(bundle.mount("/volume", "bind", self.volume.to_str().unwrap_or_default(), &["rbind", "rw"]))
     }
 
-    fn call(&self, words: &[&str]) -> Outcome {
+    pub(crate) fn call(&self, words: &[&str]) -> Outcome {
         let configuration = self.configuration.display().to_string();
         let words = [&["--config", configuration.as_str()], words].concat();
         let words = self.criu.words(&words);
         self.criu.quietly(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn delete(&self, host: &Host, id: &str) -> Outcome {
+    pub(crate) fn delete(&self, host: &Host, id: &str) -> Outcome {
         host.runtime.must(&["delete", "--force", id]).map(drop)
     }
 }
 
 /// Complete lines of a log.
-fn lines(path: &Path) -> Result<Vec<u64>, Stop> {
+pub(crate) fn lines(path: &Path) -> Result<Vec<u64>, Stop> {
     let text = fs::read_to_string(path)?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     Ok(whole.lines().map(|line| line.parse().unwrap_or(0)).collect())
 }
 
 /// Waits for a log to grow, and looks that it has each number once and in order.
-fn gapless_log(path: &Path, before: usize) -> Result<usize, Stop> {
+pub(crate) fn gapless_log(path: &Path, before: usize) -> Result<usize, Stop> {
     let begun = Instant::now();
     loop {
         let all = lines(path)?;
@@ -82,12 +98,12 @@ fn gapless_log(path: &Path, before: usize) -> Result<usize, Stop> {
     }
 }
 
-fn logs(host: &Host, id: &str) -> [PathBuf; 2] {
+pub(crate) fn logs(host: &Host, id: &str) -> [PathBuf; 2] {
     let at = host.root().join(".clones").join(id);
     [at.join("disk-0/rootfs/tmp/log"), at.join("disk-1/log")]
 }
 
-fn started<'h>(place: &Place<'h>, bundle: &Bundle) -> Result<Container<'h>, Stop> {
+pub(crate) fn started<'h>(place: &Place<'h>, bundle: &Bundle) -> Result<Container<'h>, Stop> {
     let container = place.criu.start(bundle)?;
     gapless_log_when_there(&place.volume.join("log"))?;
     Ok(container)
@@ -102,12 +118,15 @@ fn gapless_log_when_there(path: &Path) -> Outcome {
     gapless_log(path, 0).map(drop)
 }
 
-fn gapless(host: &Host) -> Outcome {
+fn rounds() -> u64 {
+    if std::env::var_os("WHARF_E2E_FULL").is_some() { 50 } else { 3 }
+}
+
+fn gapless(host: &Host, sync: &str) -> Outcome {
     let place = place(host)?;
-    let bundle = place.bundle(host)?;
+    let bundle = place.numbering(host, sync)?;
     let container = started(&place, &bundle)?;
-    let rounds = if std::env::var_os("WHARF_E2E_FULL").is_some() { 50 } else { 3 };
-    for round in 0..rounds {
+    for round in 0..rounds() {
         std::thread::sleep(Duration::from_millis(17 * (round % 13)));
         let (name, twin) = (format!("r{round}"), host.unique("twin"));
         place.call(&["checkpoint", "--name", &name, "--leave-running", bundle.id()])?;
@@ -124,6 +143,80 @@ fn gapless(host: &Host) -> Outcome {
         gapless_log(&log, length)?;
     }
     container.delete_force()
+}
+
+/// Writes one row after the other, whose number it has in its memory, and tells in a file on the other dataset.
+const WRITER: &str = "
+import sqlite3, sys, time
+base = sqlite3.connect('/volume/base', isolation_level=None)
+base.execute('pragma journal_mode = ' + sys.argv[1])
+base.execute('create table row (number integer primary key, text text)')
+number = 0
+log = open('/tmp/log', 'a', buffering=1)
+while True:
+    number += 1
+    base.execute('begin immediate')
+    base.execute('insert into row values (?, ?)', (number, 'x' * (number % 4000)))
+    base.execute('commit')
+    log.write(f'{number}\\n')
+    time.sleep(0.001)
+";
+
+/// What is in a database: rows, and the highest number; all is well with it.
+const READER: &str = "
+import sqlite3, sys
+base = sqlite3.connect(sys.argv[1], timeout=60)
+print(base.execute('pragma integrity_check').fetchone()[0], *base.execute('select count(*), max(number) from row').fetchone())
+";
+
+fn rows(path: &Path) -> Result<usize, Stop> {
+    let read = Command::new("/usr/bin/python3").args(["-c", READER]).arg(path).output()?;
+    let told = String::from_utf8_lossy(&read.stdout).into_owned();
+    match told.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["ok", count, highest] if count == highest => Ok(count.parse()?),
+        _ => Err(Stop::failed(format!("{}: {told}{}", path.display(), String::from_utf8_lossy(&read.stderr)))),
+    }
+}
+
+fn database(host: &Host, journal: &str) -> Outcome {
+    let python = Command::new("/usr/bin/python3").args(["-c", "import sqlite3"]).output();
+    if !python.is_ok_and(|done| done.status.success()) {
+        return Err(Stop::skipped("python3 with sqlite3 is not installed"));
+    }
+    let place = place(host)?;
+    let mut bundle = place.bundle(host)?.args(&["/usr/bin/python3", "-c", WRITER, journal]);
+    for dir in ["usr", "lib", "lib64"].iter().filter(|dir| Path::new("/").join(dir).exists()) {
+        let dir = format!("/{dir}");
+        bundle = bundle.mount(&dir, "bind", &dir, &["bind", "ro"]);
+    }
+    let container = place.criu.start(&bundle)?;
+    gapless_log_when_there(&place.root.join("tmp/log"))?;
+    for round in 0..rounds() {
+        std::thread::sleep(Duration::from_millis(17 * (round % 13)));
+        let (name, twin) = (format!("r{round}"), host.unique("twin"));
+        place.call(&["checkpoint", "--name", &name, "--leave-running", "--file-locks", bundle.id()])?;
+        place.call(&["restore", "-d", "--name", &name, "--file-locks", "--as", &twin, bundle.id()])?;
+        let at = host.root().join(".clones").join(&twin);
+        let (log, base) = (at.join("disk-0/rootfs/tmp/log"), at.join("disk-1/base"));
+        let told = lines(&log)?.len();
+        gapless_log(&log, told)?;
+        place.delete(host, &twin_stopped(host, &twin, &log, &base)?)?;
+    }
+    container.delete_force()
+}
+
+/// Its writer ends where it is, and what it has written is compared: a row for each line, or one more that it had no time
+/// to tell of.
+fn twin_stopped(host: &Host, twin: &str, log: &Path, base: &Path) -> Result<String, Stop> {
+    host.runtime.must(&["kill", twin, "KILL"])?;
+    let begun = Instant::now();
+    while !host.runtime.must(&["state", twin])?.contains("stopped") {
+        ensure!(begun.elapsed() < limit(20), "{twin} does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (told, kept) = (lines(log)?.len(), rows(base)?);
+    ensure!(kept == told || kept == told + 1, "{told} lines and {kept} rows");
+    Ok(twin.to_owned())
 }
 
 fn clones(host: &Host) -> Outcome {

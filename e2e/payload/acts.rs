@@ -28,7 +28,7 @@ pub(crate) fn perform(verb: &str, args: &[&str]) -> Found {
             Ok(Value::Null)
         }
         ("count", [path]) => count(path),
-        ("number-lines", paths) => number_lines(paths),
+        ("number-lines", [sync, paths @ ..]) => number_lines(sync.parse().unwrap_or(8), paths),
         ("wait-signal", []) => wait_signal(),
         ("wait-file", [path]) => wait_file(path),
         ("ignore-signals", []) => Ok(SigSet::all().thread_block().map(|()| Value::Null)?),
@@ -121,14 +121,14 @@ fn wait_file(path: &str) -> Found {
 
 /// Says that it is ready, then writes how far it has counted into a file, for ever.
 /// One number after the other, a line each, at the end of every file: what is in memory is what comes next.
-fn number_lines(paths: &[&str]) -> Found {
+fn number_lines(sync: u64, paths: &[&str]) -> Found {
     use std::io::Write as _;
     say(&json!({ "ready": true }));
     for number in 1u64.. {
         for path in paths {
             let mut file = std::fs::File::options().append(true).create(true).open(path)?;
             writeln!(file, "{number}")?;
-            if number % 8 == 0 {
+            if sync != 0 && number % sync == 0 {
                 file.sync_all()?;
             }
         }
