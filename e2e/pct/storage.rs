@@ -70,7 +70,9 @@ impl Storage {
         if self.is_zfs() {
             let own = name.rsplit('/').next()?;
             let known = ["subvol-", "basevol-"].iter().any(|kind| own.starts_with(kind));
-            return known.then(|| Path::new("/").join(self.pool()).join(own));
+            // What `mountpoint` says, which is told where it is not the pool's name.
+            let top = self.options.get("mountpoint").map_or_else(|| Path::new("/").join(self.pool()), PathBuf::from);
+            return known.then(|| top.join(own));
         }
         let (first, rest) = name.split_once('/')?;
         if rest.is_empty() || rest.contains('/') && !rest.starts_with("base-") || rest.contains("..") {

@@ -174,7 +174,11 @@ fn make(dir: &Path, options: &[&str]) -> Result<(), Death> {
             dir.display()
         );
         if let Some(dataset) = zfs {
-            storages.push_str(&format!("\nzfspool: tank\n\tpool {dataset}\n\tcontent images,rootdir\n\tsparse 1\n"));
+            let at = crate::storage::zfs(&["get", "-Hpo", "value", "mountpoint", dataset]).unwrap_or_default();
+            let at = Some(at.trim()).filter(|at| at.starts_with('/') && at[1..] != *dataset);
+            let at = at.map(|at| format!("\tmountpoint {at}\n")).unwrap_or_default();
+            storages
+                .push_str(&format!("\nzfspool: tank\n\tpool {dataset}\n\tcontent images,rootdir\n{at}\tsparse 1\n"));
         }
         fs::write(dir.join("etc/pve/storage.cfg"), storages)?;
         fs::copy("/proc/self/exe", dir.join("bin").join(NAME))?;

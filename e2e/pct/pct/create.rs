@@ -155,11 +155,8 @@ pub(super) fn destroy(world: &World, words: Words) -> Result<(), Death> {
         if config.current.is("protection") {
             return Err(Death::worker(format!("can't remove CT {id} - protection mode enabled")));
         }
-        // An aborted create may be removed with its lock.
-        ct::check_lock(
-            config,
-            Some(if words.is("force") { config.current.get("lock").unwrap_or_default() } else { "create" }),
-        )
+        // Forced or not: that of an aborted create too.
+        ct::check_lock(config, None)
     };
     let config = ct::load(world, id)?;
     check(&config)?;

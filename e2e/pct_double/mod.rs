@@ -2,6 +2,8 @@
 //!
 //! "§" names the section of the contract that an expected answer is from.
 
+mod disks;
+
 use harness::{Finished, Host, Node, Outcome, Stop, ensure, ensure_eq};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,11 +26,16 @@ pub(crate) fn trials() -> harness::Feature {
         .trial("without root, the daemon or a quorum nothing is done", states)
         .trial("raw keys go through by the list, others are dropped with a warning, an include brings any", raw_keys)
         .trial("a frozen container is said to run; seen from another network namespace it is stopped", illusions)
-        .trial("storages and templates that are not there, or not for this, are told by name", storages)
-        .trial("an image's environment and entrypoint win over those of the same create", image)
-        .trial("destroy deletes what carries its number, and nothing else", destroy)
-        .trial("mount takes the container for itself until unmount", mount)
-        .trial("on directory storage there are no snapshots; on ZFS they are real", snapshots)
+        .trial("storages and templates that are not there, or not for this, are told by name", disks::storages)
+        .trial("an image's environment and entrypoint win over those of the same create", disks::image)
+        .trial("destroy deletes what carries its number, and nothing else", disks::destroy)
+        .trial("mount takes the container for itself until unmount", disks::mount)
+        .trial("on directory storage there are no snapshots", disks::snapshots)
+        .trial("on ZFS a snapshot is taken, listed, rolled back to and deleted", disks::zfs_snapshots)
+        .trial(
+            "on ZFS an existing clone is taken for a volume, and a template is cloned by reference",
+            disks::zfs_clones,
+        )
 }
 
 /// rc, stdout and stderr, byte for byte.
@@ -273,6 +280,7 @@ fn aborted(host: &Host) -> Outcome {
     ensure_eq!((killed.code(), killed.stderr.as_str()), (Some(255), "unexpected status\n"));
     ensure_eq!(fs::read_to_string(file(&node, &id))?, "lock: create\n");
     expect(&node.call(host, "pct", &["start", &id])?, 255, "", "CT is locked (create)\n")?;
+    expect(&node.call(host, "pct", &["destroy", &id, "--force", "1"])?, 255, "", "CT is locked (create)\n")?;
     expect(&node.call(host, "pct", &["unlock", &id])?, 0, "", "")?;
     let said = "no lock found trying to remove any lock\n";
     expect(&node.call(host, "pct", &["unlock", &id])?, 255, "", said)?;
@@ -403,155 +411,4 @@ fn illusions(host: &Host) -> Outcome {
     elsewhere.arg("-n").arg(node.dir().join("bin/pct")).args(["status", &id]);
     expect(&host.program(elsewhere)?.finish()?, 0, "status: stopped\n", "")?;
     node.must(host, "pct", &["stop", &id]).map(drop)
-}
-
-/// §4.1, §4.3, §4.6, §7.
-fn storages(host: &Host) -> Outcome {
-    let node = Node::make(host)?;
-    let (id, template) = (node.next_id(host)?, node.template()?);
-    let create = |template: &str, more: &[&str]| {
-        let mut words = vec!["create", &id, template, "--ostype", "unmanaged", "--arch", "amd64"];
-        words.extend(more);
-        node.call(host, "pct", &words)
-    };
-    let local = "storage 'local' does not support container directories\n";
-    expect(&create(&template, &[])?, 255, "", local)?;
-    expect(&create(&template, &["--rootfs", "none:1"])?, 255, "", "storage 'none' does not exist\n")?;
-    let on = ["--rootfs", "data:0"];
-    let said = |why: &str| format!("unable to create CT {id} - {why}\n");
-    expect(&create("data:vztmpl/none.tar", &on)?, 255, "", &said("volume 'data:vztmpl/none.tar' does not exist"))?;
-    expect(&create("/none.tar", &on)?, 255, "", &said("can't find file '/none.tar'"))?;
-    let odd = said("file does not look like a template archive: /none.tgz");
-    expect(&create("/none.tgz", &on)?, 255, "", &odd)?;
-    let volume = format!("data:{id}/subvol-{id}-disk-7.subvol");
-    let none = said(&format!("volume '{volume}' does not exist"));
-    expect(&create(&template, &["--rootfs", &volume])?, 255, "", &none)?;
-    ensure_eq!(create(&template, &on)?.code(), Some(0));
-    let config = node.must(host, "pct", &["config", &id])?;
-    ensure!(config.contains(&format!("rootfs: data:{id}/subvol-{id}-disk-0.subvol,size=0T\n")), "{config}");
-    ensure!(config.contains("unprivileged: 1\n"), "{config}");
-    let status = node.must(host, "pvesm", &["status"])?;
-    let header = "Name         Type     Status     Total (KiB)      Used (KiB) Available (KiB)        %\n";
-    ensure!(status.starts_with(header), "{status}");
-    let twice = node.call(host, "pvesm", &["add", "dir", "data", "--path", "/nowhere"])?;
-    expect(&twice, 255, "", "create storage failed: storage ID 'data' already defined\n")?;
-    let said = "storage 'none' does not exist\n";
-    expect(&node.call(host, "pvesm", &["list", "none"])?, 255, "", said)?;
-    let made = node.must(host, "pvesm", &["alloc", "data", &id, "", "0", "--format", "subvol"])?;
-    let volume = format!("data:{id}/subvol-{id}-disk-1.subvol");
-    ensure_eq!(made, format!("successfully created '{volume}'\n"));
-    expect(&node.call(host, "pvesm", &["free", &volume])?, 0, &format!("Removed volume '{volume}'\n"), "")?;
-    let listed = node.must(host, "pveam", &["list", "data"])?;
-    ensure!(
-        listed.starts_with(&format!("{:<60} SIZE  \n", "NAME")) && listed.contains("data:vztmpl/empty.tar"),
-        "{listed}"
-    );
-    Ok(())
-}
-
-/// §0.4, §0.5, §4.5.
-fn image(host: &Host) -> Outcome {
-    let node = Node::make(host)?;
-    let archive = |name: &str, dotted: bool| -> Result<String, Stop> {
-        let dir = host.new_dir("image")?;
-        let tar = |words: &[&str]| -> Outcome {
-            let mut command = Command::new("tar");
-            command.args(words);
-            let done = host.program(command)?.finish()?;
-            if done.code() == Some(0) { Ok(()) } else { Err(Stop::failed(done.to_string())) }
-        };
-        let root = rootfs(host, 0)?;
-        let layer = dir.join("layer").display().to_string();
-        tar(&["cf", &layer, "-C", &root.display().to_string(), "."])?;
-        let blobs = dir.join("image/blobs/sha256");
-        fs::create_dir_all(&blobs)?;
-        // The double looks names up, and does not check digests.
-        let blob = |name: char, bytes: &[u8]| fs::write(blobs.join(name.to_string().repeat(64)), bytes);
-        let digest = |name: char| format!("sha256:{}", name.to_string().repeat(64));
-        blob('a', &fs::read(&layer)?)?;
-        let config = r#"{"architecture":"amd64","os":"linux","config":{"Env":["IMAGE=yes"],"Entrypoint":["/bin/payload"],"Cmd":["sleep"],"WorkingDir":"/tmp","User":"7:8","Volumes":{"/vol":{}}}}"#;
-        blob('b', config.as_bytes())?;
-        let layers =
-            format!("[{{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"{}\"}}]", digest('a'));
-        blob('c', format!("{{\"config\":{{\"digest\":\"{}\"}},\"layers\":{layers}}}", digest('b')).as_bytes())?;
-        fs::write(dir.join("image/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        fs::write(dir.join("image/index.json"), format!("{{\"manifests\":[{{\"digest\":\"{}\"}}]}}", digest('c')))?;
-        let made = node.dir().join("srv/data/template/cache").join(name).display().to_string();
-        let members: &[&str] = if dotted { &["."] } else { &["oci-layout", "index.json", "blobs"] };
-        let image = dir.join("image").display().to_string();
-        tar(&[&["cf", &made, "-C", &image], members].concat())?;
-        Ok(format!("data:vztmpl/{name}"))
-    };
-    let (good, dotted) = (archive("good.tar", false)?, archive("dotted.tar", true)?);
-    let id = node.next_id(host)?;
-    let on = ["--ostype", "unmanaged", "--arch", "amd64", "--unprivileged", "0", "--rootfs", "data:0"];
-    let words = [&["create", &id, &good, "--env", "OURS=1", "--entrypoint", "/ours"], on.as_slice()].concat();
-    let made = node.must(host, "pct", &words)?;
-    ensure!(made.starts_with("Detected OCI archive\n"), "{made}");
-    let config = node.must(host, "pct", &["config", &id])?;
-    for line in
-        ["entrypoint: /bin/payload sleep", "env: IMAGE=yes", "cmode: console", "lxc.init.cwd: /tmp", "lxc.init.uid: 7"]
-            .into_iter()
-            .chain(["lxc.init.gid: 8", "lxc.signal.halt: SIGTERM"])
-    {
-        ensure!(config.lines().any(|one| one == line), "no {line:?} in {config}");
-    }
-    node.must(host, "pct", &["start", &id])?;
-    node.must(host, "pct", &["stop", &id])?;
-    let second = node.next_id(host)?;
-    let words = [&["create", &second, &dotted], on.as_slice()].concat();
-    let made = node.must(host, "pct", &words)?;
-    ensure!(made.starts_with("extracting archive '"), "{made}");
-    let root = node.dir().join(format!("srv/data/images/{second}/subvol-{second}-disk-0.subvol"));
-    ensure!(
-        root.join("oci-layout").exists() && root.join("blobs").exists(),
-        "the image was not taken for a root file system"
-    );
-    Ok(())
-}
-
-/// §2, destroy.
-fn destroy(host: &Host) -> Outcome {
-    let node = Node::make(host)?;
-    let root = rootfs(host, 0)?;
-    let first = create(host, &node, &root, "sleep", &["--rootfs", "data:0", "--protection", "1"])?;
-    let said = format!("can't remove CT {first} - protection mode enabled\n");
-    expect(&node.call(host, "pct", &["destroy", &first])?, 255, "", &said)?;
-    let foreign = format!("data:{first}/subvol-{first}-disk-0.subvol");
-    let second = create(host, &node, &root, "sleep", &["--rootfs", &foreign])?;
-    let gone = node.call(host, "pct", &["destroy", &second])?;
-    let warning = format!("ignore deletion of '{foreign}', CT {second} isn't the owner!");
-    ensure!(gone.code() == Some(0) && gone.stdout.contains(&warning), "{gone}");
-    ensure_eq!(gone.stderr, "Task finished with 1 warning(s)!\n");
-    let path = node.dir().join(format!("srv/data/images/{first}"));
-    ensure!(path.exists(), "another's volume was deleted");
-    node.must(host, "pct", &["set", &first, "--delete", "protection"])?;
-    node.must(host, "pct", &["destroy", &first])?;
-    ensure!(!path.exists(), "its own volume is still there");
-    Ok(())
-}
-
-/// §2, mount.
-fn mount(host: &Host) -> Outcome {
-    let node = Node::make(host)?;
-    let id = create(host, &node, &rootfs(host, 0)?, "sleep", &[])?;
-    let at = node.dir().join(format!("var/lib/lxc/{id}/rootfs"));
-    expect(&node.call(host, "pct", &["mount", &id])?, 0, &format!("mounted CT {id} in '{}'\n", at.display()), "")?;
-    ensure!(at.join("bin/payload").exists(), "nothing is mounted");
-    expect(&node.call(host, "pct", &["mount", &id])?, 255, "", "CT is locked (mounted)\n")?;
-    expect(&node.call(host, "pct", &["unmount", &id])?, 0, "", "")?;
-    expect(&node.call(host, "pct", &["unmount", &id])?, 255, "", "no lock found trying to remove 'mounted'  lock\n")
-}
-
-/// §2, snapshot, listsnapshot, rollback.
-fn snapshots(host: &Host) -> Outcome {
-    let node = Node::make(host)?;
-    let id = create(host, &node, &rootfs(host, 0)?, "sleep", &["--rootfs", "data:0"])?;
-    expect(&node.call(host, "pct", &["snapshot", &id, "one"])?, 255, "", "snapshot feature is not available\n")?;
-    let none = "snapshot 'one' does not exist\n";
-    expect(&node.call(host, "pct", &["rollback", &id, "one"])?, 255, "", none)?;
-    let refused = node.call(host, "pct", &["snapshot", &id, "1"])?;
-    ensure!(refused.stderr.starts_with("400 Parameter verification failed.\nsnapname: "), "{refused}");
-    let tree = format!("`-> {:<27} {:<23} You are here!\n", "current", "");
-    expect(&node.call(host, "pct", &["listsnapshot", &id])?, 0, &tree, "")
 }
