@@ -10,11 +10,13 @@ pub(crate) struct Death {
     pub(crate) code: u8,
     /// With its newline.
     pub(crate) text: String,
+    /// The result of a worker, which has a code of its own.
+    pub(crate) of_task: bool,
 }
 
 impl Death {
     pub(crate) fn new(code: u8, text: impl Into<String>) -> Self {
-        Death { code, text: text.into() }
+        Death { code, text: text.into(), of_task: false }
     }
 
     /// `die "…\n"`.

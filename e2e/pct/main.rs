@@ -10,6 +10,7 @@ mod args;
 mod config;
 mod ct;
 mod hook;
+mod ids;
 mod keys;
 mod lock;
 mod lxc;
@@ -41,7 +42,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(death) => {
             death.say();
-            ExitCode::from(death.code)
+            let stale = World::find().ok().and_then(|world| world.number("stale-errno"));
+            // §1, exit codes: before any worker they are an errno that something else has left.
+            let code = stale.filter(|_| !death.of_task).map_or(death.code, |errno| errno as u8);
+            ExitCode::from(code)
         }
     }
 }
@@ -54,6 +58,8 @@ fn run(name: &str, words: &[OsString]) -> Result<(), Death> {
     if name == hook::NAME {
         return hook::run(&world, words);
     }
+    // §2, time per verb: the real ones take a second.
+    std::thread::sleep(world.seconds("slow", 0.0));
     world.check_caller()?;
     match name {
         "pct" => pct::run(&world, words),

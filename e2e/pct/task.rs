@@ -103,7 +103,8 @@ impl Task<'_> {
             }
             (said, result) => {
                 let words = if said.is_empty() { "unexpected status".to_owned() } else { rest.replace('\n', " ") };
-                let death = Death::new(WORKER, format!("{words}\n"));
+                let mut death = Death::new(WORKER, format!("{words}\n"));
+                death.of_task = true;
                 if result == Verdict::Ignored {
                     death.say();
                     return Ok(());

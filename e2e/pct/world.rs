@@ -123,10 +123,11 @@ pub(crate) fn command(words: &[OsString]) -> Result<(), Death> {
     match words.as_slice() {
         ["make", dir, options @ ..] => make(Path::new(dir), options),
         ["down"] => down(&World::find()?),
+        ["daemon", state @ ("up" | "down")] => daemon(&World::find()?, *state == "up"),
         _ => Err(Death::new(
             2,
             format!(
-                "usage: {NAME} make DIR [--node NAME] [--zfs DATASET] [--lower VMID]\n       DIR/bin/{NAME} down\n"
+                "usage: {NAME} make DIR [--node NAME] [--zfs DATASET] [--lower VMID]\n       DIR/bin/{NAME} down | daemon up | daemon down\n"
             ),
         )),
     }
@@ -161,9 +162,10 @@ fn make(dir: &Path, options: &[&str]) -> Result<(), Death> {
         }
         symlink(Path::new("nodes").join(node), dir.join("etc/pve/local"))?;
         fs::write(dir.join("etc/hostname"), format!("{node}\n"))?;
-        // §3: the map of an unprivileged container is root's by these.
-        fs::write(dir.join("etc/subuid"), "root:100000:65536\n")?;
-        fs::write(dir.join("etc/subgid"), "root:100000:65536\n")?;
+        // §3: the map of an unprivileged container is root's by the first; the other its administrator has given him.
+        for name in ["etc/subuid", "etc/subgid"] {
+            fs::write(dir.join(name), "root:100000:65536\nroot:200000:65536\n")?;
+        }
         let upper = if lower < 1_000_000 { 999_999 } else { 999_999_999 };
         fs::write(dir.join("etc/pve/datacenter.cfg"), format!("next-id: lower={lower},upper={upper}\n"))?;
         fs::write(dir.join("etc/pve/.members"), members(node))?;
@@ -215,8 +217,29 @@ fn spread(dir: &Path) -> u32 {
     1000 + hash % 9900 * 100
 }
 
+/// §1, cluster fs: without its daemon /etc/pve is an empty directory, and no tool works.
+fn daemon(world: &World, up: bool) -> Result<(), Death> {
+    let (pve, away, state) = (world.path("etc/pve"), world.path("etc/pve.away"), world.path("state/daemon-down"));
+    let turn = || match up {
+        true => {
+            fs::remove_dir(&pve)?;
+            fs::rename(&away, &pve)?;
+            fs::remove_file(&state)
+        }
+        false => {
+            fs::rename(&pve, &away)?;
+            fs::create_dir(&pve)?;
+            fs::write(&state, "")
+        }
+    };
+    turn().map_err(|error| Death::system("turn the daemon", error))
+}
+
 /// Ends everything of it that runs.
 fn down(world: &World) -> Result<(), Death> {
+    if world.path("etc/pve.away").exists() {
+        daemon(world, true)?;
+    }
     for id in crate::ct::ids(world) {
         crate::lxc::kill(world, id);
         crate::pct::disk::take_down(&crate::lxc::dir(world, id).join("rootfs"));

@@ -179,7 +179,10 @@ fn unprivileged(host: &Host) -> Outcome {
     let told = node.must(host, "pct", &["exec", &id, "--", "/bin/payload", "report"])?;
     ensure!(told.contains("\"uid_map\":\"         0     100000      65536\""), "{told}");
     node.must(host, "pct", &["stop", &id])?;
-    // The host must allow the range.
+    // The host must allow the range, of raw lines too.
+    fs::write(file(&node, &id), fs::read_to_string(file(&node, &id))? + "lxc.idmap: u 0 300000 65536\n")?;
+    let refused = node.call(host, "pct", &["start", &id])?;
+    ensure!(refused.stdout.contains("[0-65536) -> [300000-365536) not allowed"), "{refused}");
     fs::write(node.dir().join("etc/subuid"), "")?;
     let refused = node.call(host, "pct", &["start", &id])?;
     ensure!(refused.code() == Some(255) && refused.stdout.contains("newuidmap"), "{refused}");
@@ -353,9 +356,10 @@ fn states(host: &Host) -> Outcome {
         let numbered: String = (1..4).map(|number| format!("ipcc_send_rec[{number}] failed: {reason}\n")).collect();
         format!("{numbered}Unable to load access control list: {reason}\n")
     };
-    node.switch("daemon-down", "")?;
+    node.must(host, "pct-double", &["daemon", "down"])?;
     expect(&node.call(host, "pct", &["list"])?, 111, "", &lines("Connection refused"))?;
-    node.switch_off("daemon-down")?;
+    ensure_eq!(fs::read_dir(node.dir().join("etc/pve"))?.count(), 0);
+    node.must(host, "pct-double", &["daemon", "up"])?;
     node.switch("not-root", "")?;
     expect(&node.call(host, "pct", &["list"])?, 255, "", &lines("Unknown error -1"))?;
     node.switch_off("not-root")?;
@@ -363,6 +367,11 @@ fn states(host: &Host) -> Outcome {
     let said = "cluster not ready - no quorum?\n";
     expect(&node.call(host, "pct", &["set", &id, "--memory", "128"])?, 255, "", said)?;
     expect(&node.call(host, "pct", &["start", &id])?, 255, "", said)?;
+    expect(&node.call(host, "pct", &["status", &id])?, 0, "status: stopped\n", "")?;
+    node.switch_off("no-quorum")?;
+    // An exit code that means nothing, but for that it is not 0.
+    node.switch("stale-errno", "25")?;
+    expect(&node.call(host, "pct", &["stop", &id])?, 25, "", &format!("CT {id} not running\n"))?;
     expect(&node.call(host, "pct", &["status", &id])?, 0, "status: stopped\n", "")
 }
 

@@ -5,7 +5,7 @@ use crate::args::{Kind, Words};
 use crate::config::{Config, Section};
 use crate::task::{self, Task, Verdict};
 use crate::world::World;
-use crate::{ct, keys, lock, lxc, oci, rootfs, storage};
+use crate::{ct, ids, keys, lock, lxc, oci, rootfs, storage};
 use std::fs;
 
 const ANY: Kind = Kind::Text(4096);
@@ -101,6 +101,10 @@ fn fill(world: &World, id: u32, template: &str, mut section: Section, made: &mut
         let supplied = rootfs::supply(world, id, shape, &value, owner, made)?;
         section.set(&key, &supplied);
         world.step("create.allocated")?;
+    }
+    if let Some(said) = ids::refusal(world, &section) {
+        println!("{said}");
+        return Err(Death::worker("command 'lxc-usernsexec … -- tar xpf …' failed: exit code 1"));
     }
     let place = lxc::dir(world, id);
     let is_oci = oci::is_archive(&archive);

@@ -5,8 +5,7 @@ use crate::args::Words;
 use crate::config::Config;
 use crate::task::{self, Task, Verdict};
 use crate::world::World;
-use crate::{ct, lock, lxc, rootfs};
-use std::fs;
+use crate::{ct, ids, lock, lxc, rootfs};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -43,7 +42,7 @@ pub(super) fn start_locked(world: &World, id: u32, skip_lock: bool) -> Result<()
         config.apply_pending();
         ct::save(world, id, &config)?;
     }
-    check_ids(world, &config)?;
+    check_ids(world, id, &config)?;
     check_devices(&config)?;
     lxc::write_config(world, id, &config.current)?;
     phase(world, id, &config, "pre-start")?;
@@ -64,27 +63,12 @@ fn rewrite(world: &World, id: u32, config: &Config) -> Result<(), Death> {
 }
 
 /// §3, unprivileged: the host must give root the range.
-fn check_ids(world: &World, config: &Config) -> Result<(), Death> {
-    if !config.current.is("unprivileged") {
-        return Ok(());
-    }
-    for (kind, program) in [("u", "newuidmap"), ("g", "newgidmap")] {
-        let text = fs::read_to_string(world.path(&format!("etc/sub{kind}id"))).unwrap_or_default();
-        let fits = |line: &str| {
-            let mut parts = line.split(':');
-            let number = |part: Option<&str>| part.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-            let own = parts.next() == Some("root");
-            let (first, count) = (number(parts.next()), number(parts.next()));
-            own && first <= u64::from(lxc::FIRST) && first + count >= u64::from(lxc::FIRST + lxc::COUNT)
-        };
-        if !text.lines().any(fits) {
-            println!(
-                "lxc_map_ids: 3701 {program} failed to write mapping \"{program}: {kind}id range [0-65536) -> [100000-165536) not allowed\""
-            );
-            return Err(Death::worker("startup for container failed: the range is not root's"));
-        }
-    }
-    Ok(())
+fn check_ids(world: &World, id: u32, config: &Config) -> Result<(), Death> {
+    let Some(said) = ids::refusal(world, &config.current) else { return Ok(()) };
+    let program = said.split(':').next().unwrap_or_default();
+    println!("lxc_map_ids: 3701 {program} failed to write mapping \"{said}\"");
+    println!("lxc_spawn: 1795 Failed to set up id mapping.");
+    Err(Death::worker(format!("startup for container '{id}' failed")))
 }
 
 /// §3, devN.
