@@ -111,7 +111,8 @@ pub(super) fn cases() -> Vec<Case> {
             "not 0, running, exited, it goes on",
             |podman| {
                 reads_sockets()?;
-                let script = "nc -l -p 7000 > /got & sleep 1; while :; do echo x; sleep 0.1; done | nc 127.0.0.1 7000";
+                let script = "tail -f /dev/null | nc -l -p 7000 > /got & \
+                          until (while :; do echo x; sleep 0.1; done) | nc 127.0.0.1 7000; do sleep 0.2; done";
                 podman.start("c", &[], &["sh", "-c", script])?;
                 let size = || Ok::<u64, Stop>(podman.exec("c", "wc -c < /got")?.parse()?);
                 podman.wait_for("the connection", || Ok((size().unwrap_or(0) > 0).then_some(())))?;
@@ -139,7 +140,11 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         case("checkpoint and restore: limits and user are as before", "1000, 33554432, 33554432", |podman| {
             has_resources()?;
-            podman.start("c", &["--user", "sailor", "--memory", "32m"], &["sleep", "1000"])?;
+            podman.start(
+                "c",
+                &["--user", "sailor", "--memory", "32m"],
+                &["sh", "-c", "while :; do sleep 0.1; done"],
+            )?;
             let limit = |podman: &Podman| podman.cgroup("c", "memory", "memory.limit_in_bytes", "memory.max");
             let before = limit(podman)?;
             podman.must(&["container", "checkpoint", "c"])?;
