@@ -67,6 +67,7 @@ mod pid_file;
 mod pidfd_socket;
 mod plan;
 mod process;
+mod proxmox;
 mod ps;
 mod quadlet;
 mod readonly_paths;
@@ -97,7 +98,6 @@ mod update;
 mod user;
 mod user_namespace;
 mod vm;
-mod vm_disk;
 mod vm_engines;
 mod vm_network;
 
@@ -105,7 +105,6 @@ fn main() -> std::process::ExitCode {
     let own = vec![
         process::trials(),
         vm::trials(),
-        vm_disk::trials(),
         vm_network::trials(),
         vm_engines::trials(),
         user::trials(),
@@ -215,6 +214,7 @@ fn main() -> std::process::ExitCode {
         leak_check::trials(),
         lxc::trials(),
         pct_double::trials(),
+        proxmox::trials(),
     ];
     harness::main(own.into_iter().chain(lxc::also(on_lxc())).collect())
 }

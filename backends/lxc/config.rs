@@ -27,7 +27,6 @@ fn name(kind: u64) -> &'static str {
     NAMES.iter().find(|(one, _)| *one == kind).map_or("", |(_, name)| name)
 }
 
-/// The namespaces in `joined` are ours, and named by our own process: no path means another one a moment later.
 pub(crate) fn text(namespaces: &Namespaces, joined: &[OwnedFd], cgroup: &str) -> Result<String> {
     let mut text = String::new();
     let mut key = |key: &str, value: &str| text.push_str(&format!("{key} = {value}\n"));
@@ -41,22 +40,32 @@ pub(crate) fn text(namespaces: &Namespaces, joined: &[OwnedFd], cgroup: &str) ->
         // Where there is none that shows its own pid namespace, LXC mounts one in a place that it lacks.
         key("lxc.mount.auto", "proc:rw");
     }
+    namespace_lines(namespaces, joined, &mut key);
+    id_maps(namespaces).for_each(|map| key("lxc.idmap", &map));
+    let cgroup = cgroup_value(cgroup)?;
+    key("lxc.cgroup.dir.container", &format!("{cgroup}/{CONTAINER}"));
+    key("lxc.cgroup.dir.monitor", &format!("{cgroup}/{MONITOR}"));
+    key("lxc.cgroup.dir.monitor.pivot", &format!("{cgroup}/{PIVOT}"));
+    Ok(text)
+}
+
+/// Which namespaces are made and joined. Those in `joined` are ours, and named by our own process: no path
+/// means another one a moment later.
+pub(crate) fn namespace_lines(namespaces: &Namespaces, joined: &[OwnedFd], key: &mut dyn FnMut(&str, &str)) {
     let new: Vec<&str> = NAMES.iter().filter(|(kind, _)| namespaces.new & kind != 0).map(|(_, name)| *name).collect();
     key("lxc.namespace.clone", &new.join(" "));
     for (join, file) in namespaces.joins.iter().zip(joined) {
         let path = format!("/proc/{}/fd/{}", process::pid(), file.as_raw_fd());
         key(&format!("lxc.namespace.share.{}", name(join.kind)), &path);
     }
-    for (kind, map) in [("u", &namespaces.uid_map), ("g", &namespaces.gid_map)] {
-        for Mapping { inside, outside, size } in map {
-            key("lxc.idmap", &format!("{kind} {inside} {outside} {size}"));
-        }
-    }
-    let cgroup = cgroup_value(cgroup)?;
-    key("lxc.cgroup.dir.container", &format!("{cgroup}/{CONTAINER}"));
-    key("lxc.cgroup.dir.monitor", &format!("{cgroup}/{MONITOR}"));
-    key("lxc.cgroup.dir.monitor.pivot", &format!("{cgroup}/{PIVOT}"));
-    Ok(text)
+}
+
+/// The values of `lxc.idmap`.
+pub(crate) fn id_maps(namespaces: &Namespaces) -> impl Iterator<Item = String> + '_ {
+    let maps = [("u", &namespaces.uid_map), ("g", &namespaces.gid_map)];
+    maps.into_iter().flat_map(|(kind, map)| {
+        map.iter().map(move |Mapping { inside, outside, size }| format!("{kind} {inside} {outside} {size}"))
+    })
 }
 
 /// Whether LXC mounts a procfs over the host's, for the init to take away.

@@ -20,8 +20,10 @@
 #![forbid(unsafe_code)]
 
 mod bear;
+mod born;
 mod config;
 mod judge;
+pub mod pct;
 mod place;
 mod program;
 mod remove;
@@ -30,9 +32,8 @@ mod words;
 
 pub use program::{START, version};
 
-use std::path::Path;
 use wharf_core::{Job, Record, Remark, Result};
-use wharf_host::{Carried, Carrier, Host, Labour};
+use wharf_host::{Carried, Carrier, Host, Labour, Remains};
 use wharf_plan::Namespaces;
 
 /// Name of the backend in records and on the command line.
@@ -51,7 +52,7 @@ impl Carrier for Lxc {
     }
 
     fn judge(&self, job: &Job<'_>, namespaces: &Namespaces) -> Result<Vec<Remark>> {
-        judge::judge(job, namespaces)
+        judge::judge(job, namespaces, &judge::Driver::Lxc)
     }
 
     fn bear(&self, labour: &Labour<'_>) -> Result<Box<dyn Carried>> {
@@ -62,11 +63,11 @@ impl Carrier for Lxc {
         remove::cgroup(record)?.seat(config::STAND_IN, record.engine_pid)
     }
 
-    fn remove(&self, record: &Record, state_dir: &Path) -> Result<()> {
-        remove::remove(record, state_dir)
+    fn remove(&self, remains: &Remains<'_>) -> Result<()> {
+        remove::remove(remains.record, remains.state_dir)
     }
 
-    fn holdings(&self, record: &Record, state_dir: &Path) -> Result<Vec<String>> {
-        remove::holdings(record, state_dir)
+    fn holdings(&self, remains: &Remains<'_>) -> Result<Vec<String>> {
+        remove::holdings(remains.state_dir)
     }
 }

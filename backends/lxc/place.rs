@@ -30,8 +30,17 @@ fn failed(doing: &str, error: &std::io::Error) -> Error {
     }
 }
 
+/// Puts a copy of the init there, for LXC to execute: one container's alone. What that one can do to the file through
+/// /proc/self/exe, it does to nobody else (CVE-2019-5736).
+pub(crate) fn write_init(path: &Path, program: &OwnedFd) -> std::io::Result<()> {
+    let mut image = vec![0; fd::stat(program)?.st_size as usize];
+    let length = fd::read_at(program, &mut image, 0)?;
+    fs::write(path, &image[..length])?;
+    fs::set_permissions(path, Permissions::from_mode(0o555))
+}
+
 /// An absolute path, seen from another root.
-fn below(root: impl AsRef<Path>, path: &Path) -> PathBuf {
+pub(crate) fn below(root: impl AsRef<Path>, path: &Path) -> PathBuf {
     root.as_ref().join(path.strip_prefix("/").unwrap_or(path))
 }
 
@@ -58,16 +67,9 @@ impl Place {
         self.lxc.join("init")
     }
 
-    /// Puts a copy of the init there, for LXC to execute: this container's alone. What the container can do to the file through
-    /// /proc/self/exe, it does to nobody else (CVE-2019-5736).
+    /// The init.
     pub(crate) fn put_init(&self, program: &OwnedFd) -> Result<()> {
-        let write = || {
-            let mut image = vec![0; fd::stat(program)?.st_size as usize];
-            let length = fd::read_at(program, &mut image, 0)?;
-            fs::write(self.init(), &image[..length])?;
-            fs::set_permissions(self.init(), Permissions::from_mode(0o555))
-        };
-        write().map_err(|error: std::io::Error| failed("write the init", &error))
+        write_init(&self.init(), program).map_err(|error| failed("write the init", &error))
     }
 
     /// It runs: nobody shall find it by its name any more.

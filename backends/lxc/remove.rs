@@ -40,6 +40,6 @@ fn whole(record: &Record) -> Result<Handle> {
     handle(&CgroupPaths { freezer, inner, freezer_file, ..paths.clone() })
 }
 
-pub(crate) fn holdings(_: &Record, state_dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn holdings(state_dir: &Path) -> Result<Vec<String>> {
     Ok(Place::of(state_dir)?.existing())
 }

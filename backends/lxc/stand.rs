@@ -2,7 +2,7 @@
 //!
 //! It keeps the pid and the user namespace of the host, so it can be waited for, and nobody in the container can reach it.
 
-use crate::bear::{c_path, number};
+use crate::born::{c_path, number};
 use crate::program;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,10 +31,23 @@ const STATUS: Duration = Duration::from_secs(5);
 
 /// All that it is born with.
 pub(crate) struct Seat<'a> {
+    /// Where LXC's messages about the container's end arrive, and its name in them where there are those of others. None where
+    /// nobody tells.
+    pub(crate) told: Option<(&'a OwnedFd, Option<&'a str>)>,
+    /// What it begins with; none where the node has done that.
+    pub(crate) lxc: Option<LxcStart<'a>>,
+    pub(crate) line: &'a OwnedFd,
+    pub(crate) dir: BorrowedFd<'a>,
+    pub(crate) cgroup: &'a CgroupPaths,
+    pub(crate) namespaces: u64,
+}
+
+/// A call of lxc-start.
+pub(crate) struct LxcStart<'a> {
     pub(crate) id: &'a str,
     pub(crate) config: &'a Path,
     /// LXC's path.
-    pub(crate) lxc: &'a Path,
+    pub(crate) path: &'a Path,
     /// What LXC, and so the init, has as its standard input: the socket to `create`.
     pub(crate) socket: &'a OwnedFd,
     /// What LXC executes.
@@ -42,11 +55,27 @@ pub(crate) struct Seat<'a> {
     /// Where LXC writes what goes wrong.
     pub(crate) log: &'a Path,
     pub(crate) has_proc: bool,
-    pub(crate) line: &'a OwnedFd,
-    pub(crate) fifo: &'a OwnedFd,
-    pub(crate) dir: BorrowedFd<'a>,
-    pub(crate) cgroup: &'a CgroupPaths,
-    pub(crate) namespaces: u64,
+}
+
+/// LXC's monitor, where it is our child.
+struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// It has been waited for.
+    ended: bool,
+}
+
+impl Child {
+    /// Until it has ended.
+    fn settle(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if !process::readable(&self.pidfd, TIDYING).unwrap_or(false) {
+            let _ = process::signal(&self.pidfd, libc::SIGKILL);
+        }
+        let _ = process::wait(self.pid, 0);
+    }
 }
 
 /// In the new process.
@@ -59,12 +88,15 @@ pub(crate) fn begin(seat: &Seat<'_>) -> ! {
 
 fn run(seat: &Seat<'_>) -> Result<(), Errno> {
     process::set_session()?;
-    let (lxc, lxc_pidfd) = match clone(0, None)? {
-        Side::Child => {
-            let _ = become_lxc(seat);
-            process::exit_now(1)
-        }
-        Side::Parent { pid, pidfd } => (pid, pidfd),
+    let mut lxc = match &seat.lxc {
+        None => None,
+        Some(start) => match clone(0, None)? {
+            Side::Child => {
+                let _ = become_lxc(start);
+                process::exit_now(1)
+            }
+            Side::Parent { pid, pidfd } => Some(Child { pid, pidfd, ended: false }),
+        },
     };
     let _ = credentials::set_name(c"wharf-stand-in");
     let null = fd::openat(CWD, c"/dev/null", libc::O_RDWR, 0)?;
@@ -74,37 +106,41 @@ fn run(seat: &Seat<'_>) -> Result<(), Errno> {
     drop(null);
     // Anew: a copy of the descriptor would hold the container's lock as long as we live.
     let dir = fd::openat(seat.dir, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-    keep([number(&dir), number(seat.line), number(seat.fifo), number(&lxc_pidfd)])?;
-    let abandon = |init: Option<&OwnedFd>| {
+    let child = lxc.as_ref().map_or(-1, |child| number(&child.pidfd));
+    keep([number(&dir), number(seat.line), seat.told.map_or(-1, |(told, _)| number(told)), child])?;
+    let abandon = |init: Option<&OwnedFd>, lxc: &mut Option<Child>| {
         if let Some(init) = init {
             let _ = process::signal(init, libc::SIGKILL);
         }
-        settle(lxc, &lxc_pidfd);
+        if let Some(lxc) = lxc {
+            lxc.settle();
+        }
     };
     let mut words = [0; 4096];
     let parcel = parcel::receive(seat.line, &mut words).ok().filter(|parcel| parcel.length > 0);
     let Some(mut parcel) = parcel else {
-        abandon(None);
+        abandon(None, &mut lxc);
         process::exit_now(1)
     };
     let pidfd = parcel.descriptors.pop().ok_or(Errno::EPROTO)?;
     let init: Process = serde_json::from_slice(&words[..parcel.length]).map_err(|_| Errno::EPROTO)?;
-    let opened = open(seat, dir, &init, &pidfd, lxc);
+    let opened = open(seat, dir, &init, &pidfd, lxc.as_ref());
     let (stand_in, ending) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             let _ = socket::send(seat.line, error.to_string().as_bytes(), None);
-            abandon(Some(&pidfd));
+            abandon(Some(&pidfd), &mut lxc);
             process::exit_now(1)
         }
     };
     socket::send(seat.line, READY, None)?;
     // Its end without that word: nothing is to come of the container.
     if !matches!(socket::receive(seat.line, &mut words), Ok((length, _)) if length > 0) {
-        abandon(Some(ending.pidfd()));
+        abandon(Some(ending.pidfd()), &mut lxc);
         process::exit_now(1)
     }
-    let mut payload = OfLxc { fifo: seat.fifo.as_fd(), ending, lxc, lxc_pidfd, lxc_ended: false, gone: None };
+    let told = seat.told.map(|(told, name)| (told.as_fd(), name));
+    let mut payload = OfLxc { told, ending, lxc, gone: None };
     stand_in.live(&mut payload)
 }
 
@@ -114,13 +150,13 @@ fn open(
     dir: OwnedFd,
     init: &Process,
     pidfd: &OwnedFd,
-    lxc: i32,
+    lxc: Option<&Child>,
 ) -> Result<(StandIn, Ending<OwnedFd>)> {
     let failed = |errno: Errno| Error::system("join the payload's namespaces", errno as i32);
     let stand_in = StandIn::open(&dir, seat.cgroup)?;
     let ending = Ending::of(init, fd::duplicate(pidfd).map_err(failed)?).map_err(failed)?;
     let proc = Procfs::open().map_err(failed)?;
-    for one in [process::pid(), lxc] {
+    for one in [Some(process::pid()), lxc.map(|child| child.pid)].into_iter().flatten() {
         // Neither is what a payload without memory shall end with. It takes CAP_SYS_RESOURCE.
         let path = CString::new(format!("{one}/oom_score_adj")).map_err(|_| failed(Errno::EINVAL))?;
         let _ = proc.write(&path, b"-1000");
@@ -129,11 +165,11 @@ fn open(
     Ok((stand_in, ending))
 }
 
-/// Closes all but these and the streams.
+/// Closes all but these and the streams; -1 is none.
 fn keep(mut kept: [i32; 4]) -> Result<(), Errno> {
     kept.sort_unstable();
     let mut first = 3;
-    for number in kept {
+    for number in kept.into_iter().filter(|number| *number >= 3) {
         if number > first {
             fd::close_range(first, number - 1)?;
         }
@@ -142,7 +178,7 @@ fn keep(mut kept: [i32; 4]) -> Result<(), Errno> {
     fd::close_range(first, i32::MAX)
 }
 
-fn become_lxc(seat: &Seat<'_>) -> Result<(), Errno> {
+fn become_lxc(start: &LxcStart<'_>) -> Result<(), Errno> {
     signal::reset_all()?;
     // LXC changes how mounts propagate, and not in the payload's namespace alone. What the host mounts is still seen here,
     // and what it unmounts is not held.
@@ -156,7 +192,7 @@ fn become_lxc(seat: &Seat<'_>) -> Result<(), Errno> {
     process::end_with_parent(libc::SIGKILL)?;
     let null = fd::openat(CWD, c"/dev/null", libc::O_RDWR, 0)?;
     let mut streams = Vec::new();
-    for stream in [seat.socket, &null, &null] {
+    for stream in [start.socket, &null, &null] {
         streams.push(fd::duplicate_from(stream, 3)?);
     }
     for (stream, target) in streams.iter().zip(0..) {
@@ -164,35 +200,24 @@ fn become_lxc(seat: &Seat<'_>) -> Result<(), Errno> {
     }
     fd::close_by_exec(3)?;
     let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
-    let (start, id, path) = (text(program::START)?, text(seat.id)?, text(program::PATH)?);
-    let (lxc, config) = (c_path(seat.lxc)?, c_path(seat.config)?);
-    let (log, program) = (c_path(seat.log)?, c_path(seat.program)?);
+    let (program_path, id, path) = (text(program::START)?, text(start.id)?, text(program::PATH)?);
+    let (lxc, config) = (c_path(start.path)?, c_path(start.config)?);
+    let (log, program) = (c_path(start.log)?, c_path(start.program)?);
     let carried = CString::new(CARRIED).map_err(|_| Errno::EINVAL)?;
     let mut words = vec![c"lxc-start", c"-F", c"-n", &id, c"-P", &lxc, c"-f", &config, c"-o", &log, c"-l", c"ERROR"];
     words.extend([c"--", &program, &carried]);
-    if seat.has_proc {
+    if start.has_proc {
         words.push(c"proc");
     }
     let environment = ExecStrings::new([path.as_c_str()]);
-    Err(process::exec(&start, &ExecStrings::new(words), &environment))
-}
-
-/// Until LXC's monitor has ended.
-fn settle(lxc: i32, pidfd: impl AsFd) {
-    if !process::readable(&pidfd, TIDYING).unwrap_or(false) {
-        let _ = process::signal(&pidfd, libc::SIGKILL);
-    }
-    let _ = process::wait(lxc, 0);
+    Err(process::exec(&program_path, &ExecStrings::new(words), &environment))
 }
 
 /// The payload, as LXC tells of it.
 struct OfLxc<'a> {
-    fifo: BorrowedFd<'a>,
+    told: Option<(BorrowedFd<'a>, Option<&'a str>)>,
     ending: Ending<OwnedFd>,
-    lxc: i32,
-    lxc_pidfd: OwnedFd,
-    /// It has been waited for.
-    lxc_ended: bool,
+    lxc: Option<Child>,
     /// The payload has ended, and LXC has not said how.
     gone: Option<std::time::Instant>,
 }
@@ -201,33 +226,37 @@ struct OfLxc<'a> {
 const MESSAGE: usize = 264;
 const EXIT_CODE: i32 = 2;
 
-/// The wait status, where the message has one.
-fn status(message: &[u8; MESSAGE]) -> Option<i32> {
+/// The wait status, where the message has one, and is about a container of that name.
+fn status(message: &[u8; MESSAGE], name: Option<&str>) -> Option<i32> {
     let number = |at: usize| i32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
-    (number(0) == EXIT_CODE).then(|| number(MESSAGE - 4))
+    let about = || message[4..MESSAGE - 4].split(|byte| *byte == 0).next().unwrap_or_default();
+    (number(0) == EXIT_CODE && name.is_none_or(|name| about() == name.as_bytes())).then(|| number(MESSAGE - 4))
 }
 
 impl OfLxc<'_> {
-    fn told(&self) -> Result<Option<Ended>, Errno> {
+    fn told(&mut self) -> Result<Option<Ended>, Errno> {
         let mut message = [0; MESSAGE];
-        loop {
-            match fd::read(self.fifo, &mut message) {
+        while let Some((file, name)) = self.told {
+            match fd::read(file, &mut message) {
                 Ok(MESSAGE) => {
-                    if let Some(status) = status(&message) {
+                    if let Some(status) = status(&message, name) {
                         return Ok(Some(Ended::of_status(status)));
                     }
                 }
-                Ok(_) | Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EAGAIN) => break,
+                // Whoever told has ended. A fifo of ours never does.
+                Ok(_) | Err(Errno::ECONNRESET) => self.told = None,
                 Err(errno) => return Err(errno),
             }
         }
+        Ok(None)
     }
 }
 
 impl Payload for OfLxc<'_> {
     fn watched(&self) -> [Option<BorrowedFd<'_>>; WATCHED] {
         let payload = self.gone.is_none().then(|| self.ending.pidfd().as_fd());
-        [Some(self.fifo), payload, None]
+        [self.told.map(|(told, _)| told), payload, None]
     }
 
     fn attend(&mut self) -> Result<Option<Ended>, Errno> {
@@ -236,14 +265,16 @@ impl Payload for OfLxc<'_> {
         if told.is_some() {
             return Ok(told);
         }
-        if !self.lxc_ended && process::readable(&self.lxc_pidfd, 0)? {
-            let _ = process::wait(self.lxc, 0);
-            self.lxc_ended = true;
+        if let Some(lxc) = self.lxc.as_mut().filter(|lxc| !lxc.ended)
+            && process::readable(&lxc.pidfd, 0)?
+        {
+            lxc.settle();
         }
         if self.gone.is_none() && process::readable(self.ending.pidfd(), 0)? {
             self.gone = Some(std::time::Instant::now());
         }
-        let late = self.gone.is_some_and(|since| self.lxc_ended || since.elapsed() > STATUS);
+        let silent = self.told.is_none() || self.lxc.as_ref().is_some_and(|lxc| lxc.ended);
+        let late = self.gone.is_some_and(|since| silent || since.elapsed() > STATUS);
         if !late {
             return Ok(None);
         }
@@ -263,8 +294,8 @@ impl Payload for OfLxc<'_> {
     }
 
     fn settle(&mut self) {
-        if !self.lxc_ended {
-            settle(self.lxc, &self.lxc_pidfd);
+        if let Some(lxc) = &mut self.lxc {
+            lxc.settle();
         }
     }
 }
@@ -277,8 +308,11 @@ mod tests {
     fn a_status_is_read_from_the_message_that_has_one() {
         let mut message = [0; MESSAGE];
         message[MESSAGE - 4..].copy_from_slice(&10752i32.to_ne_bytes());
-        assert_eq!(status(&message), None);
+        assert_eq!(status(&message, None), None);
         message[..4].copy_from_slice(&EXIT_CODE.to_ne_bytes());
-        assert_eq!(status(&message).map(Ended::of_status), Some(Ended::Exited { code: 42 }));
+        assert_eq!(status(&message, None).map(Ended::of_status), Some(Ended::Exited { code: 42 }));
+        message[4..7].copy_from_slice(b"100");
+        assert_eq!(status(&message, Some("100")), Some(10752));
+        assert_eq!(status(&message, Some("10")), None);
     }
 }

@@ -17,13 +17,17 @@ pub(crate) fn first(said: &str) -> Option<String> {
     said.lines().find_map(line)
 }
 
+/// To an engine.
+pub(crate) fn mean_something(text: &str) -> bool {
+    let small = text.to_lowercase();
+    THEIRS.iter().any(|words| small.contains(words))
+}
+
 fn line(line: &str) -> Option<String> {
     let mut parts = line.split(" - ").skip(1);
     let function = parts.next()?.split(':').nth(1)?;
     let text = parts.last()?.trim();
-    let small = text.to_lowercase();
-    let theirs = THEIRS.iter().any(|words| small.contains(words));
-    Some(if theirs { format!("LXC failed in {function}") } else { format!("LXC: {text} ({function})") })
+    Some(if mean_something(text) { format!("LXC failed in {function}") } else { format!("LXC: {text} ({function})") })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The host of one trial: its directory, its runtime, its unique names.
 
 use crate::runtime::{Running, Runtime};
-use crate::{Bundle, Container, Finished, Outcome, Ran, Report, Stop};
+use crate::{Bundle, Container, Finished, Node, Outcome, Ran, Report, Stop};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,12 +25,21 @@ pub struct Host {
     tag: String,
     payload: PathBuf,
     next: AtomicU32,
+    /// The Proxmox node that it plays.
+    node: Option<Node>,
 }
 
 impl Host {
     pub(crate) fn new(runtime: Runtime, payload: PathBuf, dir: PathBuf, tag: String) -> Result<Self, Stop> {
         std::fs::create_dir_all(dir.join("root"))?;
-        Ok(Host { runtime: runtime.with_root(dir.join("root")), dir, tag, payload, next: AtomicU32::new(0) })
+        Ok(Host {
+            runtime: runtime.with_root(dir.join("root")),
+            dir,
+            tag,
+            payload,
+            next: AtomicU32::new(0),
+            node: None,
+        })
     }
 
     /// The same host with the runtime under test told to hand containers on to another one. crun refuses a hybrid cgroup
@@ -52,6 +61,7 @@ impl Host {
             tag: format!("{}-{backend}", self.tag),
             payload: self.payload.clone(),
             next: AtomicU32::new(0),
+            node: None,
         })
     }
 
@@ -68,7 +78,18 @@ impl Host {
             tag: format!("{}-o", self.tag),
             payload: self.payload.clone(),
             next: AtomicU32::new(0),
+            node: None,
         })
+    }
+
+    /// The same host as that node, which ends with it.
+    pub fn as_node(mut self, node: Node) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    pub fn node(&self) -> Result<&Node, Stop> {
+        self.node.as_ref().ok_or_else(|| Stop::failed("this host is no node"))
     }
 
     /// The same host with the runtime under test called by an ordinary user: his uid and gid, no other group, and no
@@ -94,6 +115,7 @@ impl Host {
             tag: format!("{}-u", self.tag),
             payload: self.payload.clone(),
             next: AtomicU32::new(0),
+            node: None,
         })
     }
 
@@ -110,6 +132,7 @@ impl Host {
             tag: format!("{}-without-{missing}", self.tag),
             payload: self.payload.clone(),
             next: AtomicU32::new(0),
+            node: None,
         })
     }
 

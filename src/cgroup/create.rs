@@ -145,6 +145,29 @@ impl<'a> Cgroup<'a> {
         }
     }
 
+    /// One that another is about to make, with all that is in it: nothing is made here, and [`Cgroup::limit_found`] sets the
+    /// limits when it is there.
+    pub fn of_another(wanted: &'a Wanted) -> Result<Cgroup<'a>> {
+        let count = wanted.paths.len();
+        let base = if count == 0 { None } else { Some(open_base(&wanted.layout)?) };
+        let (made, left_out) = (vec![1; count], vec![false; count]);
+        Ok(Cgroup { wanted, base, made, left_out, leaf: None, places: false, without_rules: Cell::new(false) })
+    }
+
+    /// Sets every limit of one that another has made.
+    pub fn limit_found(&mut self) -> Result<()> {
+        let unified = self.wanted.layout.unified();
+        if let Some(index) = unified.filter(|_| self.wanted.program.is_some()) {
+            self.open_leaf(index)?;
+        }
+        self.files().write_all(&outer(&self.wanted.writes), None)?;
+        let inner: Vec<String> = self.wanted.payload_paths().collect();
+        let files = Files { layout: &self.wanted.layout, base: self.base(), paths: &inner, made: &self.made };
+        // Version 1 takes no rule for all devices where there are cgroups inside.
+        self.set_device_rules(&files)?;
+        self.limit_inner()
+    }
+
     fn fill(&mut self, tell: &dyn Fn(CgroupPaths) -> Result<()>) -> Result<()> {
         let layout = &self.wanted.layout;
         let mut told = false;
@@ -183,8 +206,12 @@ impl<'a> Cgroup<'a> {
             true => self.files().write_all(&outer(&self.wanted.writes), None)?,
             false => self.files().write_all(&self.wanted.writes, None)?,
         }
+        self.set_device_rules(&self.files())
+    }
+
+    fn set_device_rules(&self, files: &Files<'_>) -> Result<()> {
         if let Some((index, lines)) = &self.wanted.lines {
-            let written = write_lines(&self.files(), *index, lines);
+            let written = write_lines(files, *index, lines);
             self.or_without_rules(written)?;
         }
         if let (Some(program), Some(leaf)) = (&self.wanted.program, &self.leaf) {

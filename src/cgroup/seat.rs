@@ -18,6 +18,8 @@ impl Handle {
             let failed = |doing: &str, errno| system(doing, &self.layout, index, &path, errno);
             match base.mkdir(&at(&path, "")) {
                 Ok(()) | Err(Errno::EEXIST) => {}
+                // Whoever has made the container's leaves this hierarchy out.
+                Err(Errno::ENOENT) => continue,
                 Err(errno) => return Err(failed("make", errno)),
             }
             let write = || base.write(&at(&path, "cgroup.procs"), &pid);

@@ -132,6 +132,11 @@ impl Wanted {
         name.clone_into(&mut self.inner);
     }
 
+    /// Another makes it, below the root of every hierarchy at this absolute path.
+    pub fn set_path(&mut self, path: &str) {
+        self.paths.iter_mut().for_each(|one| path.clone_into(one));
+    }
+
     pub(crate) fn has_inner(&self) -> bool {
         !self.inner.is_empty()
     }

@@ -144,7 +144,12 @@ const NETWORK: &[Key] = &[
 ];
 
 const PROXMOX: &[Key] = &[
-    key("pct_path", Form::Path, "The program pct."),
+    key("pct_path", Form::Path, "The program pct, instead of /usr/sbin/pct."),
+    key(
+        "node_root",
+        Form::Path,
+        "Directory in front of all paths of the node, and of bin/pct: for a node that is not at /.",
+    ),
     key("qm_path", Form::Path, "The program qm."),
     key("node", Form::Text, "Name of this node in the cluster."),
     key("storage", Form::Text, "Storage for root file systems."),
@@ -154,7 +159,11 @@ const PROXMOX: &[Key] = &[
         Form::Number { least: 1, most: 86_400 },
         "Longest time for one call of Proxmox's tools, in seconds.",
     ),
-    key("unprivileged", Form::Switch, "Make unprivileged containers."),
+    key(
+        "unprivileged",
+        Form::Switch,
+        "Make no container that is privileged: a bundle without a user namespace is refused.",
+    ),
 ];
 
 const VM: &[Key] = &[
@@ -173,13 +182,6 @@ const VM: &[Key] = &[
         "MiB of memory of a machine whose container has no limit, instead of 512.",
     ),
     key("timeout", Form::Number { least: 1, most: 3600 }, "How many seconds a guest may take to boot, instead of 60."),
-    key(
-        "root",
-        Form::Choice(&["9p", "disk"]),
-        "How a guest has its root file system: 9p is the bundle's own directory, disk a copy of it on a disk of its own.",
-    ),
-    key("disk_size", Form::Number { least: 64, most: 1 << 24 }, "MiB of such a disk at most, instead of 10240."),
-    key("disks", Form::Path, "Directory of such disks, instead of /var/lib/wharf/vm."),
 ];
 
 /// What the predecessors of a key were called, and what is often written instead.

@@ -84,6 +84,13 @@ impl Node {
         }
     }
 
+    pub(crate) fn switch(&self) -> Option<bool> {
+        match self.value {
+            Value::Switch(on) => Some(on),
+            _ => None,
+        }
+    }
+
     /// What kind of value this is, for a message.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {

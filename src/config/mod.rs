@@ -56,10 +56,24 @@ pub(crate) struct Machines<'c> {
     pub(crate) memory: Option<u64>,
     /// Seconds.
     pub(crate) timeout: Option<u64>,
+}
+
+/// What is said of a Proxmox node.
+#[derive(Debug)]
+pub(crate) struct Proxmox<'c> {
     pub(crate) root: Option<&'c str>,
-    /// MiB.
-    pub(crate) disk_size: Option<u64>,
-    pub(crate) disks: Option<&'c str>,
+    pub(crate) pct_path: Option<&'c str>,
+    pub(crate) vmids: Option<(u64, u64)>,
+    pub(crate) unprivileged: bool,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
+}
+
+impl Proxmox<'_> {
+    /// The program, where it is not the usual one.
+    pub(crate) fn pct(&self) -> Option<PathBuf> {
+        self.pct_path.map(PathBuf::from).or_else(|| self.root.map(|root| Path::new(root).join("bin/pct")))
+    }
 }
 
 /// What every verb needs.
@@ -210,9 +224,20 @@ impl Configuration {
             processor: text("processor"),
             memory: number("memory"),
             timeout: number("timeout"),
-            root: text("root"),
-            disk_size: number("disk_size"),
-            disks: text("disks"),
+        })
+    }
+
+    /// The section `proxmox`.
+    pub(crate) fn proxmox(&self) -> Option<Proxmox<'_>> {
+        let proxmox = self.top.get("proxmox")?;
+        let text = |key| proxmox.get(key).and_then(Node::text);
+        let number = |index: usize| proxmox.get("vmid_range")?.items().get(index).and_then(Node::number);
+        Some(Proxmox {
+            root: text("node_root"),
+            pct_path: text("pct_path"),
+            vmids: number(0).zip(number(1)),
+            timeout: proxmox.get("timeout").and_then(Node::number),
+            unprivileged: proxmox.get("unprivileged").and_then(Node::switch).unwrap_or(false),
         })
     }
 
@@ -226,9 +251,12 @@ impl Configuration {
         show::settings(self)
     }
 
-    /// Sections that are judged and that no backend of this build reads.
+    /// Sections and keys that are judged and that no backend of this build reads.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let waiting = ["network", "proxmox"].into_iter().filter(|key| self.top.get(key).is_some());
+        let network = self.top.get("network").map(|_| "network".to_owned());
+        let proxmox = |key: &&str| self.top.get("proxmox").is_some_and(|proxmox| proxmox.get(key).is_some());
+        let of_node = ["qm_path", "node", "storage"].into_iter().filter(proxmox).map(|key| format!("proxmox.{key}"));
+        let waiting = network.into_iter().chain(of_node);
         waiting.map(|key| format!("{key} is well-formed, and no backend of this build uses it")).collect()
     }
 

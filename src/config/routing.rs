@@ -10,10 +10,11 @@ use crate::route::{Condition, Later, Name, Pattern, Routing, Rule, Runtime, Subj
 pub(super) fn read(file: &Configuration, faults: &mut Vec<Fault>) -> Routing {
     let top = &file.top;
     let mut routing = Routing { source: Some(file.path.display().to_string()), ..Routing::default() };
+    routing.pct = file.proxmox().and_then(|proxmox| proxmox.pct());
     routing.qemu = file.vm().and_then(|vm| vm.qemu_path).map(Into::into);
     for entry in remarkless(top.get("runtimes")) {
         let pointer = format!("runtimes/{}", below("", &entry.0));
-        if let Name::Native | Name::Lxc | Name::Vm | Name::Later(_) = Name::of(&entry.0, &[]) {
+        if let Name::Native | Name::Lxc | Name::Pct | Name::Vm | Name::Later(_) = Name::of(&entry.0, &[]) {
             faults.push(Fault::new(entry.1, pointer, format!("{:?} is a backend of wharf's own", entry.0)));
             continue;
         }
@@ -56,7 +57,7 @@ fn backend(node: &Node, pointer: &str, routing: &Routing, faults: &mut Vec<Fault
     let text = node.text()?;
     let fault = Fault::new(node.at, pointer, format!("unknown backend {text:?}"));
     match Name::of(text, &routing.runtimes) {
-        Name::Native | Name::Lxc | Name::Vm | Name::Runtime(_) | Name::Known | Name::Path => {
+        Name::Native | Name::Lxc | Name::Pct | Name::Vm | Name::Runtime(_) | Name::Known | Name::Path => {
             return Some(text.to_owned());
         }
         Name::Later(Later { what }) => {

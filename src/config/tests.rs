@@ -41,8 +41,8 @@ fn every_fault_has_its_place_and_a_suggestion() {
             r#"line 1 column 21: unknown backend "kata" [default_backend] (one of native, vm, crun, runc, youki, or an absolute path)"#,
         ),
         (
-            r#"{"routing": [{"match": {}, "backend": "pct"}]}"#,
-            r#"line 1 column 39: the backend "pct" (containers of Proxmox VE) is not in this build of wharf [routing/0/backend]"#,
+            r#"{"routing": [{"match": {}, "backend": "qm"}]}"#,
+            r#"line 1 column 39: the backend "qm" (machines of Proxmox VE) is not in this build of wharf [routing/0/backend]"#,
         ),
         (r#"{"runtimes": {"lxc": "/x"}}"#, r#"line 1 column 15: "lxc" is a backend of wharf's own [runtimes/lxc]"#),
         (
@@ -93,7 +93,7 @@ fn every_fault_has_its_place_and_a_suggestion() {
 
 #[test]
 fn all_faults_are_told_in_the_order_of_the_file() {
-    let found = faults("{\"x\": 1,\n\"root\": \"r\",\n\"default_backend\": \"proxmox\"}");
+    let found = faults("{\"x\": 1,\n\"root\": \"r\",\n\"default_backend\": \"qm\"}");
     let lines: Vec<bool> = (1..=3).map(|line| found[line - 1].contains(&format!("line {line} "))).collect();
     assert_eq!(lines, [true; 3], "{found:?}");
     let first = file("{\"x\": 1, \"root\": 2}").routing().unwrap_err().to_string();
@@ -332,8 +332,9 @@ mod importing {
 
     #[test]
     fn a_backend_that_is_not_there_is_to_be_mended_by_hand() {
-        let notes = imported(&[("lxc", "proxmox")]).notes;
-        let expected = "to be mended in the result: routing/2/backend: the backend \"proxmox\" (containers of Proxmox VE) is not in";
+        let notes = imported(&[("lxc", "qm")]).notes;
+        let expected =
+            "to be mended in the result: routing/2/backend: the backend \"qm\" (machines of Proxmox VE) is not in";
         assert!(notes.iter().any(|note| note.starts_with(expected)), "{notes:#?}");
     }
 }

@@ -22,6 +22,9 @@ pub(super) fn lines(patient: &Patient<'_>) -> Vec<Line> {
     let mut lines: Vec<Line> = routing.names().iter().filter_map(|name| runtime(&routing, name)).collect();
     lines.push(tool("criu", "criu", &["--version"], "checkpoints of memory (checkpoint, restore)"));
     lines.extend(machine_lines(patient));
+    if routing.node().is_ok() {
+        lines.extend(node_lines(patient));
+    }
     let zfs = tool("zfs", "zfsutils-linux", &["version"], "snapshots and clones of disks");
     let usable = zfs.state == super::State::Good;
     lines.push(zfs);
@@ -29,6 +32,18 @@ pub(super) fn lines(patient: &Patient<'_>) -> Vec<Line> {
         lines.extend(zfs_lines(patient));
     }
     lines
+}
+
+/// What containers of a Proxmox node take.
+fn node_lines(patient: &Patient<'_>) -> Vec<Line> {
+    let root =
+        patient.configuration.and_then(|file| file.proxmox()).and_then(|proxmox| proxmox.root.map(PathBuf::from));
+    let settings = root.map(wharf_lxc::pct::Settings::of_node).unwrap_or_default();
+    let line = |found: wharf_lxc::pct::Finding| match found.fault {
+        None => Line::good(AREA, found.what),
+        Some((why, fix)) => Line::limited(AREA, found.what, why, fix),
+    };
+    wharf_lxc::pct::look(&settings).into_iter().map(line).collect()
 }
 
 /// What virtual machines take besides QEMU.
@@ -99,6 +114,10 @@ fn runtime(routing: &Routing, name: &str) -> Option<Line> {
         Ok(Place::Lxc) => {
             let version = wharf_lxc::version().unwrap_or_else(|| "of an unknown version".to_owned());
             return Some(Line::good(AREA, format!("backend lxc: LXC {version}, {}", wharf_lxc::START)));
+        }
+        Ok(Place::Pct) => {
+            let version = wharf_lxc::version().unwrap_or_else(|| "of an unknown version".to_owned());
+            return Some(Line::good(AREA, format!("backend pct: a node of Proxmox VE, LXC {version}")));
         }
         Ok(Place::Delegate { path, .. }) => match version(&path, &["--version"]) {
             Ok(version) => return Some(Line::good(AREA, format!("backend {name}: {version}, {}", path.display()))),

@@ -3,7 +3,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
-use wharf_core::{CgroupPaths, Job, Process, Record, Remark, Result};
+use wharf_core::{Bundle, CgroupPaths, Job, Process, Record, Remark, Result};
 use wharf_plan::Namespaces;
 use wharf_steps::Slot;
 
@@ -11,6 +11,21 @@ use wharf_steps::Slot;
 pub trait Carrier {
     /// Name of the cgroup, inside the container's, that it puts the first process into.
     fn inner_cgroup(&self) -> &'static str;
+
+    /// It makes the container's cgroup itself, where it likes: [`Labour::found`] hears of it.
+    fn makes_cgroup(&self) -> bool {
+        false
+    }
+
+    /// Where the root file system is for the plan, where that is not the bundle's own place.
+    fn root_place(&self, _job: &Job<'_>) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// What is to be kept for later verbs, from the first record on.
+    fn memory(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
 
     /// Refuses what it cannot carry, by its place in config.json. Touches nothing. What it honours only nearly comes back.
     fn judge(&self, job: &Job<'_>, namespaces: &Namespaces) -> Result<Vec<Remark>>;
@@ -21,11 +36,24 @@ pub trait Carrier {
     /// The payload runs.
     fn started(&self, record: &Record, memory: &serde_json::Value) -> Result<()>;
 
+    /// Whether the recorded cgroup is still this container's, and not another one's by now.
+    fn has_cgroup(&self, _remains: &Remains<'_>) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Takes away all that is its own, when every process of the container has ended; the container's cgroup is still there.
-    fn remove(&self, record: &Record, state_dir: &Path) -> Result<()>;
+    fn remove(&self, remains: &Remains<'_>) -> Result<()>;
 
     /// What exists of its own, a few words each.
-    fn holdings(&self, record: &Record, state_dir: &Path) -> Result<Vec<String>>;
+    fn holdings(&self, remains: &Remains<'_>) -> Result<Vec<String>>;
+}
+
+/// A container that is to be taken away, or is looked at for that.
+pub struct Remains<'a> {
+    pub record: &'a Record,
+    pub state_dir: &'a Path,
+    /// What [`Carrier::memory`] or [`StandIn::memory`] was.
+    pub memory: &'a serde_json::Value,
 }
 
 /// All that a first process shall have.
@@ -37,8 +65,11 @@ pub struct Labour<'a> {
     pub namespaces: &'a Namespaces,
     /// Those to join, as `namespaces` has them.
     pub joined: &'a [OwnedFd],
-    /// The container's, which is there.
+    pub bundle: &'a Bundle,
+    /// The container's, which is there; none where the carrier makes it.
     pub cgroup: &'a CgroupPaths,
+    /// To be told the absolute path of the cgroup that is about to be made, before that: its record comes back.
+    pub found: &'a dyn Fn(&str) -> Result<CgroupPaths>,
     /// The program that the first process is to be executed from: sealed, in memory.
     pub program: &'a OwnedFd,
     pub plan: &'a OwnedFd,
@@ -53,6 +84,11 @@ pub trait Carried {
     /// The first process.
     fn pid(&self) -> i32;
     fn pidfd(&self) -> &OwnedFd;
+
+    /// The path of its cgroup, where the carrier has made that.
+    fn cgroup(&self) -> Option<&str> {
+        None
+    }
 
     /// What went wrong, where its program has ended early, in that one's own words.
     fn last_words(&self) -> Option<String>;

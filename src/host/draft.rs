@@ -57,7 +57,10 @@ impl<'a> Judged<'a> {
             None => None,
         };
         let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let mut cgroup = if job.systemd_cgroup {
+        let finds_cgroup = host.finds_cgroup();
+        let mut cgroup = if finds_cgroup {
+            Wanted::new(Layout::detect(None)?, None, job.id, resources, false)?
+        } else if job.systemd_cgroup {
             let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
             Wanted::in_scope(Layout::detect(cgroups_path)?, cgroups_path, job.id, resources, annotations)?
         } else {
@@ -73,6 +76,10 @@ impl<'a> Judged<'a> {
         let mut facts = facts(&job, &proc, &cgroup, (uid, gid))?;
         facts.listen = listen;
         facts.carried = host.carrier.is_some();
+        let mut rootfs = facts.rootfs.clone();
+        if let Some(place) = host.carrier.as_ref().map(|carrier| carrier.root_place(&job)).transpose()?.flatten() {
+            rootfs = std::mem::replace(&mut facts.rootfs, place);
+        }
         let container = wharf_plan::container(spec, &facts)?;
         let carried = match &host.carrier {
             Some(carrier) => carrier.judge(&job, &container.namespaces)?,
@@ -80,14 +87,14 @@ impl<'a> Judged<'a> {
         };
         let process = spec.process().as_ref();
         let on_host = !container.namespaces.has_mounts();
-        let host_mounts = on_host.then(|| HostMounts::expected(&facts.rootfs)).transpose()?;
+        let host_mounts = on_host.then(|| HostMounts::expected(&rootfs)).transpose()?;
         Ok(Judged {
             host,
             job,
             proc,
             container,
             carried,
-            expected: cgroup.expected()?,
+            expected: if finds_cgroup { CgroupPaths::default() } else { cgroup.expected()? },
             host_mounts,
             cgroup,
             preserved,
@@ -98,7 +105,7 @@ impl<'a> Judged<'a> {
             terminal,
             last_capability: facts.last_capability,
             host_terminal,
-            rootfs: facts.rootfs,
+            rootfs,
         })
     }
 }
@@ -232,7 +239,9 @@ fn last_capability(proc: &Procfs) -> Result<u32> {
 
 impl Draft for Judged<'_> {
     fn remarks(&self) -> Vec<Remark> {
-        let none = self.expected == CgroupPaths::default() && self.cgroup.layout().version() != Version::None;
+        let none = self.expected == CgroupPaths::default()
+            && self.cgroup.layout().version() != Version::None
+            && !self.host.finds_cgroup();
         let none = none.then(|| {
             Remark::nearly(
                 "linux",
@@ -254,8 +263,10 @@ impl Draft for Judged<'_> {
         record.poststart.clone_from(&self.hooks.poststart);
         record.poststop.clone_from(&self.hooks.poststop);
         record.cgroup.clone_from(&self.expected);
-        if self.host_mounts.is_some() {
-            record.private = launch::Private { host_mounts: self.host_mounts, ..Default::default() }.to_value();
+        let carried = self.host.carrier.as_ref().map(|carrier| carrier.memory()).unwrap_or_default();
+        if self.host_mounts.is_some() || !carried.is_null() {
+            record.private =
+                launch::Private { host_mounts: self.host_mounts, carried, ..Default::default() }.to_value();
         }
     }
 

@@ -22,7 +22,7 @@ mod status;
 mod update;
 mod wait;
 
-pub use carrier::{Carried, Carrier, Labour, StandIn};
+pub use carrier::{Carried, Carrier, Labour, Remains, StandIn};
 pub use checkpoint::{PLACES as CRIU_PLACES, version as criu_version};
 pub use launch::helpers::PLACES as HELPER_PLACES;
 
@@ -63,6 +63,11 @@ impl Host {
     /// The same, of containers that another bears.
     pub fn carried(name: &'static str, carrier: Box<dyn Carrier>) -> Self {
         Host { carrier: Some(carrier), ..Host::new(name) }
+    }
+
+    /// Who bears it makes its cgroup, too.
+    fn finds_cgroup(&self) -> bool {
+        self.carrier.as_ref().is_some_and(|carrier| carrier.makes_cgroup())
     }
 
     fn without_checkpoints(&self, verb: &str) -> Result<()> {
@@ -204,7 +209,8 @@ impl Backend for Host {
     fn holdings(&self, record: &Record, dir: BorrowedFd<'_>) -> Result<Vec<String>> {
         let mut all = remove::holdings(record)?;
         if let Some(carrier) = &self.carrier {
-            all.extend(carrier.holdings(record, &remove::path_of(dir)?)?);
+            let (state_dir, memory) = (remove::path_of(dir)?, launch::Private::of(record).carried);
+            all.extend(carrier.holdings(&Remains { record, state_dir: &state_dir, memory: &memory })?);
         }
         Ok(all)
     }

@@ -1,6 +1,7 @@
 //! Ends what is left of a container and takes it away. Every part is tried; what fails is told together.
 
-use crate::carrier::Carrier;
+use crate::carrier::{Carrier, Remains};
+use crate::launch::Private;
 use crate::{draft::open_proc, hooks, host_mounts, status};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -8,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use wharf_cgroup::Handle;
 use wharf_core::phases;
-use wharf_core::{Error, Kind, Process, Record, Result, Status, Warnings};
+use wharf_core::{CgroupPaths, Error, Kind, Process, Record, Result, Status, Warnings};
 use wharf_monitor::identity;
 use wharf_sys::{Errno, fd, libc, process};
 
@@ -19,16 +20,27 @@ const DEATH: i32 = 10_000;
 pub(crate) fn delete(record: &Record, dir: BorrowedFd<'_>, carrier: Option<&dyn Carrier>) -> Result<Warnings> {
     phases::enter("last processes");
     let mut failures = Vec::new();
-    match status::cgroup(record) {
+    let carried = match carrier {
+        Some(carrier) => Some((carrier, path_of(dir)?, Private::of(record).carried)),
+        None => None,
+    };
+    let carried = carried.as_ref().map(|(carrier, state_dir, memory)| (carrier, Remains { record, state_dir, memory }));
+    let cgroup = match &carried {
+        Some((carrier, remains)) if !carrier.has_cgroup(remains)? => {
+            status::cgroup(&Record { cgroup: CgroupPaths::default(), ..record.clone() })
+        }
+        _ => status::cgroup(record),
+    };
+    match cgroup {
         Ok(cgroup) => {
             let ended = match &record.init {
                 Some(init) => end(init, &cgroup, dir),
                 None => end_draft(&cgroup),
             };
             failures.extend(ended.err());
-            if let Some(carrier) = carrier {
+            if let Some((carrier, remains)) = &carried {
                 phases::enter("carrier");
-                failures.extend(path_of(dir).and_then(|path| carrier.remove(record, &path)).err());
+                failures.extend(carrier.remove(remains).err());
             }
             phases::enter("cgroup");
             failures.extend(cgroup.remove().err());

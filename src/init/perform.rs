@@ -55,8 +55,8 @@ pub(crate) fn main(arguments: &[&CStr]) -> ! {
     let (number, preserved) = match (argument(1), argument(2)) {
         (Some(number), Some(preserved)) => (number as i32, preserved),
         _ if arguments.get(1).is_some_and(|word| word.to_bytes() == CARRIED) => {
-            let proc = arguments.get(2).is_some();
-            carried::unpack(proc).unwrap_or_else(|errno| exit_now(errno as i32))
+            let borne = carried::Borne::of(arguments.get(2).copied());
+            carried::unpack(&borne).unwrap_or_else(|errno| exit_now(errno as i32))
         }
         _ => exit_now(2),
     };

@@ -98,6 +98,9 @@ impl Explanation {
                 let (backend, program) = match route.place {
                     Place::Native => ("native".to_owned(), None),
                     Place::Lxc => ("lxc".to_owned(), Some(program(LXC, &[]))),
+                    Place::Pct => {
+                        ("pct".to_owned(), routing.node().ok().map(|path| program(&path.display().to_string(), &[])))
+                    }
                     Place::Vm => ("vm".to_owned(), None),
                     Place::Delegate { name, path, args } => (name, Some(program(&path.display().to_string(), &args))),
                 };

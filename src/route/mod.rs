@@ -26,6 +26,8 @@ pub(crate) struct Routing {
     pub(crate) source: Option<String>,
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) rules: Vec<Rule>,
+    /// `proxmox.pct_path`, or that of `proxmox.node_root`
+    pub(crate) pct: Option<PathBuf>,
     /// `vm.qemu_path`
     pub(crate) qemu: Option<PathBuf>,
     /// `default_backend`
@@ -124,10 +126,17 @@ impl Routing {
     /// The place of a backend, if it can be used on this host.
     pub(crate) fn place(&self, name: &str) -> Result<Place> {
         let place = name::place(name, &self.runtimes)?;
-        if place == Place::Vm {
-            self.machines()?;
+        match place {
+            Place::Vm => self.machines().map(drop)?,
+            Place::Pct => self.node().map(drop)?,
+            _ => {}
         }
         Ok(place)
+    }
+
+    /// The program that makes containers of a Proxmox node.
+    pub(crate) fn node(&self) -> Result<PathBuf> {
+        name::node(self.pct.as_deref())
     }
 
     /// The program that makes virtual machines.
@@ -290,6 +299,7 @@ pub(crate) fn recorded(name: &str) -> Place {
     match name {
         "native" => Place::Native,
         "lxc" => Place::Lxc,
+        "pct" => Place::Pct,
         "vm" => Place::Vm,
         _ => Place::Delegate { name: name.to_owned(), path: PathBuf::from(name), args: Vec::new() },
     }

@@ -14,7 +14,7 @@ pub(super) const LXC: &str = "/usr/bin/lxc-start";
 pub(super) const KNOWN: &[&str] = &["crun", "runc", "youki"];
 
 /// Reserved for backends that this build does not have.
-const LATER: &[(&str, &str)] = &[("proxmox", "containers of Proxmox VE"), ("pct", "containers of Proxmox VE")];
+const LATER: &[(&str, &str)] = &[("qm", "machines of Proxmox VE")];
 
 /// Another OCI runtime that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(crate) struct Later {
 pub(crate) enum Name<'r> {
     Native,
     Lxc,
+    Pct,
     Vm,
     /// Of the configuration.
     Runtime(&'r Runtime),
@@ -52,6 +53,9 @@ impl<'r> Name<'r> {
             "native" => return Name::Native,
             "lxc" => return Name::Lxc,
             _ => {}
+        }
+        if ["pct", "proxmox"].contains(&text) {
+            return Name::Pct;
         }
         if ["vm", "qemu"].contains(&text) {
             return Name::Vm;
@@ -77,6 +81,8 @@ pub(crate) enum Place {
     Native,
     /// Containers that LXC makes.
     Lxc,
+    /// Containers of a Proxmox node.
+    Pct,
     /// A virtual machine of its own.
     Vm,
     /// Another runtime: the name it was asked for by, its absolute path, and its options.
@@ -92,6 +98,7 @@ pub(super) fn place(name: &str, runtimes: &[Runtime]) -> Result<Place> {
     match Name::of(name, runtimes) {
         Name::Native => Ok(Place::Native),
         Name::Lxc => executable(name, Path::new(LXC)).map(|()| Place::Lxc),
+        Name::Pct => Ok(Place::Pct),
         Name::Vm => Ok(Place::Vm),
         Name::Runtime(runtime) => delegate(runtime.path.clone(), &runtime.args),
         Name::Path => delegate(PathBuf::from(name), &[]),
@@ -100,8 +107,14 @@ pub(super) fn place(name: &str, runtimes: &[Runtime]) -> Result<Place> {
             Err(Error::new(Kind::Usage, format!("backend {name:?} ({what})")).because("is not in this build of wharf"))
         }
         Name::Unknown => Err(Error::new(Kind::Usage, format!("unknown backend {name:?}"))
-            .hint("native, lxc, vm, crun, runc, youki, a runtime of the configuration, or an absolute path")),
+            .hint("native, lxc, pct, vm, crun, runc, youki, a runtime of the configuration, or an absolute path")),
     }
+}
+
+/// What makes containers of a Proxmox node. Whether the node is in order is seen when one is made.
+pub(super) fn node(configured: Option<&Path>) -> Result<PathBuf> {
+    let path = configured.unwrap_or(Path::new("/usr/sbin/pct"));
+    executable("pct", path).map(|()| path.to_owned())
 }
 
 /// What makes virtual machines, where it is not found elsewhere.
@@ -169,9 +182,9 @@ mod tests {
 
     #[test]
     fn an_unknown_or_relative_name_is_a_mistake_of_the_caller() {
-        for name in ["kata", "./crun", "", "proxmox"] {
+        for name in ["kata", "./crun", "", "qm"] {
             assert_eq!(place(name, &[]).unwrap_err().kind(), Kind::Usage, "{name}");
         }
-        assert!(place("proxmox", &[]).unwrap_err().to_string().contains("not in this build"));
+        assert!(place("qm", &[]).unwrap_err().to_string().contains("not in this build"));
     }
 }

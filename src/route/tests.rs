@@ -34,6 +34,7 @@ fn routing(rules: Vec<Rule>) -> Routing {
     let mut sh = runtime("sh", "/bin/sh");
     sh.args = vec!["--debug".to_owned()];
     Routing {
+        pct: None,
         qemu: None,
         source: Some("/etc/wharf/config.json".to_owned()),
         runtimes: vec![sh, runtime("true", "/bin/true"), runtime("gone", "/nowhere/gone")],
@@ -46,6 +47,7 @@ fn name(route: &Route) -> &str {
     match &route.place {
         Place::Native => "native",
         Place::Lxc => "lxc",
+        Place::Pct => "pct",
         Place::Vm => "vm",
         Place::Delegate { name, .. } => name,
     }

@@ -330,6 +330,12 @@ pub fn pivot_here() -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
 }
 
+/// pivot_root(2) to the working directory; the old root is found at `below`, a path from there, afterwards.
+pub fn pivot_to(below: &CStr) -> Result<()> {
+    // SAFETY: both are NUL-terminated strings.
+    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), below.as_ptr()) }).map(drop)
+}
+
 pub fn fchdir(dir: impl AsFd) -> Result<()> {
     // SAFETY: plain integers.
     check(unsafe { libc::fchdir(dir.as_fd().as_raw_fd()) as libc::c_long }).map(drop)

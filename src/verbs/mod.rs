@@ -16,6 +16,7 @@ mod gc;
 mod kill;
 mod list;
 mod machines;
+mod node;
 mod pause;
 mod plan;
 mod ps;
@@ -165,6 +166,7 @@ fn no_such(id: &ContainerId) -> Error {
 fn backend_of_today(request: &Request, place: &Place) -> Result<Box<dyn Backend>> {
     match place {
         Place::Vm => Ok(Box::new(wharf_vm::Vm::new(machines::settings(request)))),
+        Place::Pct => Ok(Box::new(wharf_lxc::pct::pct(node::settings(request)))),
         _ => backend(place),
     }
 }
@@ -173,6 +175,7 @@ fn backend(place: &Place) -> Result<Box<dyn Backend>> {
     match place {
         Place::Native => Ok(Box::new(wharf_native::native())),
         Place::Lxc => Ok(Box::new(wharf_lxc::lxc())),
+        Place::Pct => Ok(Box::new(wharf_lxc::pct::pct(wharf_lxc::pct::Settings::default()))),
         Place::Vm => Ok(Box::new(wharf_vm::Vm::new(wharf_vm::Settings::default()))),
         Place::Delegate { name, path, args } => {
             Ok(Box::new(wharf_delegate::Delegate::new(name, path.clone(), args.clone())))

@@ -29,7 +29,7 @@ mod trees;
 pub(crate) use hold::{Attached, Left, Terminal};
 pub(crate) use private::{Late, Private};
 
-use crate::carrier::Labour;
+use crate::carrier::{Carrier, Labour};
 use crate::draft::Judged;
 use crate::handover::Handover;
 use crate::hooks::Outputs;
@@ -96,11 +96,49 @@ pub(crate) fn create(
     }
     let stamps = Stamps::wanted(&mut slots)?;
     let plan = written(&judged.container.plan, &slots)?;
+    let labour = |cgroup: &CgroupPaths, carrier: &dyn Carrier| {
+        let found = |path: &str| {
+            let mut wanted = judged.cgroup.clone();
+            wanted.set_path(path);
+            let paths = Cgroup::of_another(&wanted)?.paths();
+            tell(paths.clone()).map(|()| paths)
+        };
+        carrier.bear(&Labour {
+            id: judged.job.id.as_str(),
+            dir,
+            state_dir: judged.job.state_dir,
+            bundle: judged.job.bundle,
+            namespaces: &judged.container.namespaces,
+            joined: &joined,
+            cgroup,
+            found: &found,
+            program: &sealed,
+            plan: &plan,
+            kept: &slots.numbers,
+            preserved: judged.preserved,
+        })
+    };
+    let early = match judged.host.carrier.as_deref().filter(|_| judged.host.finds_cgroup()) {
+        None => None,
+        Some(carrier) => {
+            phases::enter("birth");
+            Some(labour(&CgroupPaths::default(), carrier)?)
+        }
+    };
     phases::enter("cgroup");
-    let mut cgroup = Cgroup::create(&judged.cgroup, tell)?;
+    let elsewhere = early.as_ref().and_then(|born| born.cgroup()).map(|path| {
+        let mut wanted = judged.cgroup.clone();
+        wanted.set_path(path);
+        wanted
+    });
+    let mut cgroup = match &elsewhere {
+        None => Cgroup::create(&judged.cgroup, tell)?,
+        Some(wanted) => Cgroup::of_another(wanted)?,
+    };
     phases::enter("birth");
-    let born = match &judged.host.carrier {
-        None => {
+    let born = match (&judged.host.carrier, early) {
+        (_, Some(born)) => Ok(FirstProcess::Carried(born)),
+        (None, _) => {
             let directly = judged.container.namespaces.born == Born::Directly;
             let birth = Birth {
                 new: if directly { judged.container.namespaces.new } else { 0 },
@@ -112,20 +150,7 @@ pub(crate) fn create(
             };
             give(&birth, &mut cgroup)
         }
-        Some(carrier) => carrier
-            .bear(&Labour {
-                id: judged.job.id.as_str(),
-                dir,
-                state_dir: judged.job.state_dir,
-                namespaces: &judged.container.namespaces,
-                joined: &joined,
-                cgroup: &cgroup.paths(),
-                program: &sealed,
-                plan: &plan,
-                kept: &slots.numbers,
-                preserved: judged.preserved,
-            })
-            .map(FirstProcess::Carried),
+        (Some(carrier), None) => labour(&cgroup.paths(), carrier.as_ref()).map(FirstProcess::Carried),
     };
     let console = console.and_then(Console::into_ours);
     let of_init = Lot::new();
@@ -279,7 +304,10 @@ fn settle(
     let pid = newborn.pid;
     let namespaces = &judged.container.namespaces;
     if judged.host.carrier.is_some() {
-        cgroup.limit_inner()?;
+        match judged.host.finds_cgroup() {
+            true => cgroup.limit_found()?,
+            false => cgroup.limit_inner()?,
+        }
         newborn.go()?;
     } else if namespaces.born == Born::Directly {
         if cgroup.birth_fd().is_none() {
