@@ -10,6 +10,7 @@ mod capabilities;
 mod cgroups_path;
 mod checkpoint;
 mod checkpoint_disk;
+mod checkpoint_refused;
 mod configuration;
 mod crash;
 mod crowd;
@@ -146,6 +147,7 @@ fn main() -> std::process::ExitCode {
         checkpoint::trials(),
         checkpoint::check_trials(),
         checkpoint_disk::trials(),
+        checkpoint_refused::trials(),
         resources_memory::trials(),
         resources_cpu::trials(),
         resources_pids::trials(),
