@@ -99,6 +99,7 @@ mod update;
 mod user;
 mod user_namespace;
 mod vm;
+mod vm_disk;
 mod vm_engines;
 mod vm_network;
 
@@ -106,6 +107,7 @@ fn main() -> std::process::ExitCode {
     let own = vec![
         process::trials(),
         vm::trials(),
+        vm_disk::trials(),
         vm_network::trials(),
         vm_engines::trials(),
         user::trials(),

@@ -1,7 +1,7 @@
 //! Judges a job and makes the machine.
 
 use crate::host::{self, Launch};
-use crate::machine::{Accelerator, Kernel, Machine, Parts, find_qemu};
+use crate::machine::{Accelerator, Disk, Kernel, Machine, Parts, find_qemu};
 use crate::pty::Pty;
 use crate::reduce::{Reduced, reduce, rootfs};
 use crate::{NAME, Processor, Vm, sweep};
@@ -25,6 +25,7 @@ pub(crate) struct Judged<'a> {
     job: Job<'a>,
     reduced: Reduced,
     rootfs: PathBuf,
+    disk: Option<Disk>,
     qemu: PathBuf,
     kernel: Kernel,
     cgroup: Wanted,
@@ -49,11 +50,15 @@ impl<'a> Judged<'a> {
         let terminal = job.terminal()?;
         let settings = &vm.settings;
         let rootfs = rootfs(job.bundle)?;
-        let mut reduced = reduce(job.bundle, &rootfs, settings.memory)?;
+        let mut reduced = reduce(job.bundle, &rootfs, settings.memory, settings.has_disk)?;
         if std::env::var_os("NOTIFY_SOCKET").is_some() {
             let text =
                 "NOTIFY_SOCKET of the caller has no effect: the payload's word that it is ready is not passed on";
             reduced.remarks.push(Remark::without_effect("process/env", text));
+        }
+        let disk = settings.has_disk.then(|| Disk::of(&settings.disks, job.state_dir, settings.disk_size));
+        if disk.is_some() {
+            Disk::judge()?;
         }
         let linux = job.bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).map(|path| {
@@ -76,6 +81,7 @@ impl<'a> Judged<'a> {
             vm,
             reduced,
             rootfs,
+            disk,
             cgroup,
             expected,
             terminal,
@@ -111,6 +117,7 @@ impl Draft for Judged<'_> {
     fn describe(&self, record: &mut Record) {
         record.rootfs = self.rootfs.to_string_lossy().into_owned();
         record.cgroup.clone_from(&self.expected);
+        record.private = json!({"disk": self.disk.as_ref().map(|disk| &disk.path)});
         record.witness = Some(WitnessKind::StandIn);
     }
 
@@ -122,7 +129,10 @@ impl Draft for Judged<'_> {
     ) -> Result<Created> {
         let network = self.reduced.network.as_ref().map(|(path, at)| open_network(path, at)).transpose()?;
         phases::enter("image");
-        let image = self.kernel.image(self.cache(), Parts { network: network.is_some() })?;
+        let image = self.kernel.image(
+            self.cache(),
+            Parts { share: !self.reduced.bindings.is_empty(), network: network.is_some(), disk: self.disk.is_some() },
+        )?;
         let proc = Procfs::open().map_err(|errno| Error::system("open /proc", errno as i32))?;
         let boot = proc.boot_id().map_err(|errno| Error::system("read the boot's name", errno as i32))?;
         let accelerators = self.accelerators(&boot)?;
@@ -136,6 +146,11 @@ impl Draft for Judged<'_> {
             .and_then(|process| process.console_size())
             .map(|size| Size { rows: size.height() as u16, columns: size.width() as u16 });
         let pty = Pty::open(self.terminal, size)?;
+        if let Some(disk) = &self.disk {
+            phases::enter("disk");
+            disk.make(&self.rootfs)?;
+        }
+        let made = MadeDisk(self.disk.clone());
         phases::enter("cgroup");
         let mut cgroup = Cgroup::create(&self.cgroup, tell)?;
         let words = [(self.job.no_pivot, "--no-pivot"), (self.job.no_new_keyring, "--no-new-keyring")];
@@ -147,6 +162,7 @@ impl Draft for Judged<'_> {
             accelerators,
             patience: self.vm.settings.patience,
             bindings: self.reduced.bindings,
+            disk: self.disk.map(|disk| disk.path),
             config: self.reduced.config,
             words: words.iter().filter(|(asked, _)| *asked).map(|(_, word)| (*word).to_owned()).collect(),
             terminal: pty.is_some(),
@@ -169,7 +185,7 @@ impl Draft for Judged<'_> {
             }
         };
         let record = Record { cgroup: cgroup.paths(), ..record.clone() };
-        let undoing = Undo { launch: Some(launch), record };
+        let undoing = Undo { launch: Some(launch), record, disk: made };
         let Some(launch) = &undoing.launch else {
             return Err(Error::new(Kind::System, "start the machine's stand-in"));
         };
@@ -194,7 +210,7 @@ impl Draft for Judged<'_> {
             supervisor: Supervisor::Process(init.clone()),
             init,
             cgroup: paths,
-            private: json!({"driver": "qemu", "accelerator": accelerator.word(), "memory": memory, "cpus": cpus, "name": NAME}),
+            private: json!({"driver": "qemu", "accelerator": accelerator.word(), "memory": memory, "cpus": cpus, "disk": job.disk, "name": NAME}),
             warnings,
             hold: Box::new(undoing),
         })
@@ -228,10 +244,23 @@ fn open_network(path: &Path, at: &str) -> Result<OwnedFd> {
 struct Undo {
     launch: Option<Launch>,
     record: Record,
+    disk: MadeDisk,
+}
+
+/// Dropped, the disk goes.
+struct MadeDisk(Option<Disk>);
+
+impl Drop for MadeDisk {
+    fn drop(&mut self) {
+        if let Some(disk) = &self.0 {
+            disk.remove();
+        }
+    }
 }
 
 impl Hold for Undo {
     fn release(mut self: Box<Self>) -> Result<()> {
+        self.disk.0 = None;
         match self.launch.take() {
             Some(launch) => launch.release(),
             None => Ok(()),

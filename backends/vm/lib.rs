@@ -183,6 +183,7 @@ impl Backend for Vm {
     fn holdings(&self, record: &Record, _: BorrowedFd<'_>) -> Result<Vec<String>> {
         let cgroup = cgroup(record)?;
         let mut all = cgroup.existing()?;
+        all.extend(record.private.get("disk").and_then(Value::as_str).map(|disk| format!("disk {disk}")));
         match cgroup.processes()?.len() {
             0 => {}
             count => all.push(format!("{count} processes of its virtual machine")),
@@ -239,5 +240,13 @@ fn cgroup(record: &Record) -> Result<Handle> {
 fn sweep(record: &Record) -> Result<()> {
     let cgroup = cgroup(record)?;
     cgroup.kill_all(libc::SIGKILL)?;
+    if let Some(disk) = record.private.get("disk").and_then(Value::as_str) {
+        match std::fs::remove_file(disk) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(machine::drivers::io(format!("remove disk {disk}"), &error));
+            }
+            _ => {}
+        }
+    }
     cgroup.remove()
 }

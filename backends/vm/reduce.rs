@@ -1,7 +1,7 @@
 //! From a bundle to what of it is the guest's, what is the host's, and what a machine cannot have. The guest's part keeps
 //! its places, so that what is refused there is told where it stands in config.json.
 
-use crate::guest::{NETWORK, SHARE};
+use crate::guest::{DISK, NETWORK, SHARE};
 use crate::host::Binding;
 use serde_json::{Map, Value, json};
 use std::os::unix::fs::FileTypeExt;
@@ -31,30 +31,37 @@ pub(crate) struct Reduced {
     pub(crate) network: Option<(PathBuf, String)>,
 }
 
-/// `memory` is that of a container without a limit, in MiB; `rootfs` its root file system.
-pub(crate) fn reduce(bundle: &Bundle, rootfs: &Path, memory: u64) -> Result<Reduced> {
+/// `memory` is that of a container without a limit, in MiB; `rootfs` its root file system, which may be on a disk.
+pub(crate) fn reduce(bundle: &Bundle, rootfs: &Path, memory: u64, disk: bool) -> Result<Reduced> {
     let mut config: Value =
         serde_json::from_slice(&bundle.raw).map_err(|error| Error::invalid("read config.json").because(error))?;
     let mut remarks = Vec::new();
     refuse_sections(&config)?;
     let Some(top) = config.as_object_mut() else { return Err(Error::invalid("config.json is no object")) };
     let readonly = top.get("root").and_then(|root| root.get("readonly")) == Some(&Value::Bool(true));
-    let mut bindings = vec![Binding {
-        name: "root".to_owned(),
-        source: rootfs.to_owned(),
-        readonly,
-        recursive: true,
-        at: "root/path".to_owned(),
-        places: Vec::new(),
-    }];
-    top.insert("root".to_owned(), json!({"path": format!("{SHARE}/root"), "readonly": readonly}));
+    let mut bindings = Vec::new();
+    if disk {
+        let text = "it is a copy on a disk of the machine's own: what is written there is not in the bundle, and goes with the container";
+        remarks.push(Remark::nearly("root/path", text));
+    } else {
+        bindings.push(Binding {
+            name: "root".to_owned(),
+            source: rootfs.to_owned(),
+            readonly,
+            recursive: true,
+            at: "root/path".to_owned(),
+            places: Vec::new(),
+        });
+    }
+    let root = if disk { DISK.to_owned() } else { format!("{SHARE}/root") };
+    top.insert("root".to_owned(), json!({"path": root, "readonly": readonly}));
     for (index, mount) in top.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
         let at = format!("mounts/{index}");
         if let Some(binding) = reduce_mount(&bundle.dir, index, mount, &at)? {
             bindings.push(binding);
         }
     }
-    if readonly {
+    if readonly && !disk {
         bindings[0].places = places(bundle, &bindings);
     }
     reduce_annotations(top)?;

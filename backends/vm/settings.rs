@@ -7,6 +7,10 @@ use std::time::Duration;
 const CACHE: &str = "/var/cache/wharf/vm";
 /// MiB of a machine whose container has no limit.
 const MEMORY: u64 = 512;
+/// Where machines' disks are.
+const DISKS: &str = "/var/lib/wharf/vm";
+/// MiB of one at most.
+const DISK_SIZE: u64 = 10 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which processor executes a guest.
@@ -31,6 +35,12 @@ pub struct Settings {
     pub memory: u64,
     /// How long a guest may take to come up.
     pub patience: Duration,
+    /// Whether the root file system is a copy of the bundle's, on a disk of the machine's own.
+    pub has_disk: bool,
+    /// MiB of that at most.
+    pub disk_size: u64,
+    /// Where they are.
+    pub disks: PathBuf,
 }
 
 impl Default for Settings {
@@ -43,6 +53,9 @@ impl Default for Settings {
             processor: Processor::default(),
             memory: MEMORY,
             patience: PATIENCE,
+            has_disk: false,
+            disk_size: DISK_SIZE,
+            disks: DISKS.into(),
         }
     }
 }

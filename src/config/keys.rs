@@ -182,6 +182,13 @@ const VM: &[Key] = &[
         "MiB of memory of a machine whose container has no limit, instead of 512.",
     ),
     key("timeout", Form::Number { least: 1, most: 3600 }, "How many seconds a guest may take to boot, instead of 60."),
+    key(
+        "root",
+        Form::Choice(&["9p", "disk"]),
+        "How a guest has its root file system: 9p is the bundle's own directory, disk a copy of it on a disk of its own.",
+    ),
+    key("disk_size", Form::Number { least: 64, most: 1 << 24 }, "MiB of such a disk at most, instead of 10240."),
+    key("disks", Form::Path, "Directory of such disks, instead of /var/lib/wharf/vm."),
 ];
 
 /// What the predecessors of a key were called, and what is often written instead.

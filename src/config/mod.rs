@@ -56,6 +56,10 @@ pub(crate) struct Machines<'c> {
     pub(crate) memory: Option<u64>,
     /// Seconds.
     pub(crate) timeout: Option<u64>,
+    pub(crate) root: Option<&'c str>,
+    /// MiB.
+    pub(crate) disk_size: Option<u64>,
+    pub(crate) disks: Option<&'c str>,
 }
 
 /// What is said of a Proxmox node.
@@ -224,6 +228,9 @@ impl Configuration {
             processor: text("processor"),
             memory: number("memory"),
             timeout: number("timeout"),
+            root: text("root"),
+            disk_size: number("disk_size"),
+            disks: text("disks"),
         })
     }
 

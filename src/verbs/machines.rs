@@ -22,5 +22,10 @@ pub(super) fn settings(request: &Request) -> Settings {
     };
     settings.memory = vm.memory.unwrap_or(settings.memory);
     settings.patience = vm.timeout.map_or(settings.patience, Duration::from_secs);
+    settings.has_disk = vm.root == Some("disk");
+    settings.disk_size = vm.disk_size.unwrap_or(settings.disk_size);
+    if let Some(disks) = path(vm.disks) {
+        settings.disks = disks;
+    }
     settings
 }

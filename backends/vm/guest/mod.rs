@@ -15,7 +15,7 @@ use wharf_core::{Error, Kind, Result};
 use wharf_sys::{Errno, fd, libc, machine, process, signal};
 
 pub use setup::PROGRAM;
-pub(crate) use setup::{NETWORK, SHARE};
+pub(crate) use setup::{DISK, NETWORK, SHARE};
 pub use verb::{NAME as VERB, pipe, tell};
 
 /// How long a terminal that nobody has open is left alone, in milliseconds.
@@ -173,8 +173,13 @@ impl Agent {
         if self.running.len() >= MOST_SESSIONS {
             return Err(Error::new(Kind::System, "ask the guest").because("it has too much to do"));
         }
-        if let Verb::Create { id, network, .. } = &verb {
-            setup::share()?;
+        if let Verb::Create { id, network, parts, .. } = &verb {
+            if parts.share {
+                setup::share()?;
+            }
+            if parts.disk {
+                setup::disk()?;
+            }
             if let Some(interfaces) = network {
                 crate::network::apply(NETWORK, interfaces)?;
             }

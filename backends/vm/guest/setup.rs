@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wharf_core::{Error, Kind, Result};
 use wharf_sys::{CWD, Errno, fd, libc, machine, mount};
@@ -12,6 +12,9 @@ use crate::wire::PORT;
 
 /// Where the host's directories are.
 pub(crate) const SHARE: &str = "/run/share";
+/// Where the root file system is that is on a disk.
+pub(crate) const DISK: &str = "/run/root";
+const DISK_DEVICE: &str = "/dev/vda";
 /// The network namespace of a container that the host has given one.
 pub(crate) const NETWORK: &str = "/run/network";
 /// Where this program is, in the initramfs and behind it.
@@ -80,6 +83,21 @@ pub(super) fn share() -> Result<()> {
     let options = "trans=virtio,version=9p2000.L,msize=512000,cache=mmap";
     mount("wharf", SHARE, "9p", 0, options)
         .map_err(|error| error.hint("the guest's kernel needs 9p over virtio (Debian's cloud kernel has none)"))
+}
+
+/// The machine's disk.
+pub(super) fn disk() -> Result<()> {
+    make(DISK)?;
+    let begun = Instant::now();
+    while !Path::new(DISK_DEVICE).exists() {
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::new(Kind::System, "find the disk")
+                .because(format!("the guest's kernel shows no {DISK_DEVICE}"))
+                .hint("it needs virtio_blk"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    mount(DISK_DEVICE, DISK, "ext4", 0, "").map_err(|error| error.hint("the guest's kernel needs ext4"))
 }
 
 /// The directory of the cgroup that the process is in.

@@ -45,6 +45,8 @@ pub(crate) struct Job {
     /// Of one boot.
     pub(crate) patience: Duration,
     pub(crate) bindings: Vec<Binding>,
+    /// The file of the disk with the root file system, where that is on one.
+    pub(crate) disk: Option<PathBuf>,
     /// The guest's config.json.
     pub(crate) config: String,
     /// Options of the guest's `create`.

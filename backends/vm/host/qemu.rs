@@ -2,7 +2,7 @@
 
 use super::job::Job;
 use super::stage;
-use crate::machine::{Accelerator, Numbers};
+use crate::machine::{Accelerator, Attached, Numbers};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -30,14 +30,15 @@ pub(super) struct Qemu {
 }
 
 impl Qemu {
-    pub(super) fn start(job: &Job, accelerator: Accelerator, taps: &[(i32, String)]) -> Result<Self> {
+    pub(super) fn start(job: &Job, accelerator: Accelerator, taps: Vec<(i32, String)>) -> Result<Self> {
         let failed = |errno: Errno| Error::system("start QEMU", errno as i32);
         let pair = || socket::stream_pair().map_err(failed);
         let (channel, its_channel) = pair()?;
         let (control, its_control) = pair()?;
         let (console, its_console) = pair()?;
         let (stderr, its_stderr) = pair()?;
-        let share = job.state_dir.join(stage::NAME);
+        let share = (!job.bindings.is_empty()).then(|| job.state_dir.join(stage::NAME).to_string_lossy().into_owned());
+        let attached = Attached { share, disk: job.disk.clone(), taps };
         let numbers = Numbers {
             channel: its_channel.as_raw_fd(),
             control: its_control.as_raw_fd(),
@@ -45,14 +46,14 @@ impl Qemu {
         };
         let text = |word: String| CString::new(word).map_err(|_| failed(Errno::EINVAL));
         let program = text(job.machine.qemu.display().to_string())?;
-        let words = job.machine.words(accelerator, &share.to_string_lossy(), numbers, taps);
+        let words = job.machine.words(accelerator, numbers, &attached);
         let words = words.into_iter().map(text).collect::<Result<Vec<_>>>()?;
         let arguments = ExecStrings::new([program.as_c_str()].into_iter().chain(words.iter().map(CString::as_c_str)));
         let ours = process::pid();
         match clone(0, None).map_err(failed)? {
             Side::Child => {
                 let all = [numbers.channel, numbers.control, numbers.console];
-                let inherited: Vec<i32> = all.into_iter().chain(taps.iter().map(|(tap, _)| *tap)).collect();
+                let inherited: Vec<i32> = all.into_iter().chain(attached.taps.iter().map(|(tap, _)| *tap)).collect();
                 let errno = become_qemu(ours, &its_stderr, &inherited, &program, &arguments);
                 let _ = fd::write(&its_stderr, format!("cannot be executed: {}", errno.desc()).as_bytes());
                 process::exit_now(126)

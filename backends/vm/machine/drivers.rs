@@ -9,19 +9,29 @@ use wharf_core::{Error, Kind, Result};
 use wharf_sys::program::{self, Most};
 
 /// What a guest cannot be without.
-const NEEDED: &[&str] = &["virtio_pci", "virtio_console", "9pnet_virtio", "9p"];
+const NEEDED: &[&str] = &["virtio_pci", "virtio_console"];
+/// And one that sees directories of the host.
+const FOR_SHARE: &[&str] = &["9pnet_virtio", "9p"];
 /// And one with a network.
 const FOR_NETWORK: &[&str] = &["virtio_net"];
+/// And one with a disk.
+const FOR_DISK: &[&str] = &["virtio_blk", "ext4"];
+/// What ext4 asks for by no name of a driver: in the kernel, a file, or not needed any more.
+const BEFORE_DISK: &[&str] = &["crc32c_generic"];
 
 /// What a machine has, as far as it needs drivers of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parts {
+    pub(crate) share: bool,
     pub(crate) network: bool,
+    pub(crate) disk: bool,
 }
 
 impl Parts {
     fn drivers(self) -> impl Iterator<Item = &'static str> {
-        NEEDED.iter().chain(if self.network { FOR_NETWORK } else { &[] }).copied()
+        let of = |has: bool, drivers: &'static [&'static str]| if has { drivers } else { &[] };
+        let parts = [NEEDED, of(self.share, FOR_SHARE), of(self.network, FOR_NETWORK), of(self.disk, FOR_DISK)];
+        parts.into_iter().flatten().copied()
     }
 
     /// Another for each.
@@ -31,7 +41,7 @@ impl Parts {
 }
 /// Programs that unpack what a distribution has packed, by the name's end.
 const UNPACKERS: &[(&str, &str)] = &[("xz", "xz"), ("zst", "zstd"), ("gz", "gzip")];
-const DIRECTORIES: &[&str] = &["/usr/bin", "/bin"];
+pub(super) const DIRECTORIES: &[&str] = &["/usr/bin", "/bin"];
 /// How long one may take, and how long a driver may be.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST: usize = 64 << 20;
@@ -47,6 +57,9 @@ pub(crate) struct Driver {
 pub(crate) fn collect(kernel: &Path, directory: &Path, parts: Parts) -> Result<Vec<Driver>> {
     let files = judge(kernel, directory, parts)?;
     let mut found = Vec::new();
+    for wanted in BEFORE_DISK.iter().filter(|_| parts.disk) {
+        add(wanted, &files, &mut found)?;
+    }
     for needed in parts.drivers() {
         add(needed, &files, &mut found)?;
     }
@@ -62,6 +75,7 @@ pub(crate) fn judge(kernel: &Path, directory: &Path, parts: Parts) -> Result<BTr
         "kernel/drivers/virtio",
         "kernel/drivers/char",
         "kernel/fs",
+        "kernel/crypto",
         "kernel/net/9p",
         "kernel/net/core",
         "kernel/drivers/net",

@@ -54,7 +54,7 @@ impl Kernel {
     }
 
     pub(crate) fn has_drivers(&self) -> Result<()> {
-        drivers::judge(&self.path, &self.modules, Parts { network: true }).map(drop)
+        drivers::judge(&self.path, &self.modules, Parts { share: true, network: true, disk: true }).map(drop)
     }
 
     /// From the cache, or made now. Whoever makes the same at the same time makes the same file.

@@ -44,19 +44,23 @@ pub(crate) struct Numbers {
     pub(crate) console: i32,
 }
 
+/// What a machine has besides itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attached {
+    /// The directory that the guest sees.
+    pub(crate) share: Option<String>,
+    /// The file of its disk.
+    pub(crate) disk: Option<PathBuf>,
+    /// Descriptors, with the address of the interface that the guest has at each.
+    pub(crate) taps: Vec<(i32, String)>,
+}
+
 /// MiB of translated code, which takes up to a gigabyte beside the machine's memory otherwise.
 const TRANSLATIONS: &str = "tb-size=64";
 
 impl Machine {
-    /// Words after the program's name. `share` is the directory that the guest sees, `taps` are descriptors with the address of
-    /// the interface that the guest has at each.
-    pub(crate) fn words(
-        &self,
-        accelerator: Accelerator,
-        share: &str,
-        numbers: Numbers,
-        taps: &[(i32, String)],
-    ) -> Vec<String> {
+    /// Words after the program's name.
+    pub(crate) fn words(&self, accelerator: Accelerator, numbers: Numbers, attached: &Attached) -> Vec<String> {
         let Numbers { channel, control, console } = numbers;
         let (kernel, initrd) = (self.kernel.display(), self.initrd.display());
         let (processor, acceleration, emulated) = match accelerator {
@@ -90,33 +94,33 @@ impl Machine {
             "-mon chardev=control,mode=control",
             &format!("-chardev socket,id=console,fd={console}"),
             "-serial chardev:console",
-            "-device virtio-9p-pci,fsdev=share,mount_tag=wharf",
             "-device virtio-rng-pci",
         ]
         .iter()
         .flat_map(|word| word.split(' ').map(str::to_owned).collect::<Vec<_>>())
         .collect();
         // Paths may hold blanks; a comma is doubled in QEMU's options.
-        let paths = [
-            ("-fsdev", format!("local,id=share,path={},security_model=passthrough,multidevs=remap", doubled(share))),
-            ("-kernel", kernel.to_string()),
-            ("-initrd", initrd.to_string()),
-            ("-append", command_line),
-        ];
-        let networks = taps.iter().enumerate().flat_map(|(at, (tap, mac))| {
-            [
-                "-netdev".to_owned(),
-                format!("tap,id=net{at},fd={tap},vhost=off"),
-                "-device".to_owned(),
-                // Without a program to boot from, which is a file of its own.
-                format!("virtio-net-pci,netdev=net{at},mac={mac},romfile="),
-            ]
-        });
-        words
-            .into_iter()
-            .chain(networks)
-            .chain(paths.into_iter().flat_map(|(option, value)| [option.to_owned(), value]))
-            .collect()
+        let mut others =
+            vec![("-kernel", kernel.to_string()), ("-initrd", initrd.to_string()), ("-append", command_line)];
+        if let Some(share) = &attached.share {
+            let path = doubled(share);
+            others.push(("-fsdev", format!("local,id=share,path={path},security_model=passthrough,multidevs=remap")));
+            others.push(("-device", "virtio-9p-pci,fsdev=share,mount_tag=wharf".to_owned()));
+        }
+        if let Some(disk) = &attached.disk {
+            let path = doubled(&disk.to_string_lossy());
+            others.push((
+                "-blockdev",
+                format!("driver=raw,node-name=disk,file.driver=file,file.filename={path},discard=unmap"),
+            ));
+            others.push(("-device", "virtio-blk-pci,drive=disk".to_owned()));
+        }
+        for (at, (tap, mac)) in attached.taps.iter().enumerate() {
+            others.push(("-netdev", format!("tap,id=net{at},fd={tap},vhost=off")));
+            // Without a program to boot from, which is a file of its own.
+            others.push(("-device", format!("virtio-net-pci,netdev=net{at},mac={mac},romfile=")));
+        }
+        words.into_iter().chain(others.into_iter().flat_map(|(option, value)| [option.to_owned(), value])).collect()
     }
 }
 
@@ -149,12 +153,18 @@ mod tests {
     fn a_machine_has_nothing_that_was_not_asked_for() {
         let machine = Machine { qemu: "/q".into(), kernel: "/k, l".into(), initrd: "/i".into(), memory: 256, cpus: 2 };
         let numbers = Numbers { channel: 3, control: 4, console: 5 };
-        let words = machine.words(Accelerator::Kvm, "/a,b c", numbers, &[(9, "02:00:00:00:00:01".to_owned())]);
+        let attached = Attached {
+            share: Some("/a,b c".to_owned()),
+            disk: Some("/d,e".into()),
+            taps: vec![(9, "02:00:00:00:00:01".to_owned())],
+        };
+        let words = machine.words(Accelerator::Kvm, numbers, &attached);
         for (option, value) in [
             ("-kernel", "/k, l"),
             ("-m", "256"),
             ("-smp", "2"),
             ("-cpu", "host"),
+            ("-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename=/d,,e,discard=unmap"),
             ("-netdev", "tap,id=net0,fd=9,vhost=off"),
             ("-accel", "kvm"),
             ("-fsdev", "local,id=share,path=/a,,b c,security_model=passthrough,multidevs=remap"),
@@ -165,6 +175,8 @@ mod tests {
         assert!(
             words.iter().any(|word| word == "-nodefaults") && !words.iter().any(|word| word.contains("mitigations"))
         );
-        assert!(machine.words(Accelerator::Tcg, "/", numbers, &[]).iter().any(|word| word.contains("mitigations=off")));
+        let bare = machine.words(Accelerator::Tcg, numbers, &Attached::default());
+        assert!(bare.iter().any(|word| word.contains("mitigations=off")));
+        assert!(!bare.iter().any(|word| ["9p", "-blockdev", "-netdev"].iter().any(|part| word.contains(part))));
     }
 }

@@ -16,7 +16,7 @@ mod words;
 
 pub(crate) use flow::{FULL, File, Pump, Sink, Source};
 pub(crate) use frame::{Frame, LONGEST, Message, Reader, put};
-pub(crate) use words::{Failure, Outcome, Verb, read_outcome, written};
+pub(crate) use words::{Failure, Outcome, Parts, Verb, read_outcome, written};
 
 /// Version of the frames and of what is in them. Both sides come from one binary, so nothing else is understood.
 pub(crate) const VERSION: u16 = 1;

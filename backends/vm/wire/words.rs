@@ -17,6 +17,7 @@ pub(crate) enum Verb {
         words: Vec<String>,
         /// What the namespace is to have that config.json names.
         network: Option<Vec<Interface>>,
+        parts: Parts,
     },
     Start,
     Kill {
@@ -36,6 +37,15 @@ pub(crate) enum Verb {
     Ps,
     /// The parts are the resources.
     Update,
+}
+
+/// What there is for the guest to mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    /// Directories of the host.
+    pub(crate) share: bool,
+    /// The disk with the root file system.
+    pub(crate) disk: bool,
 }
 
 /// The answer: what was asked for, or why not.

@@ -63,7 +63,7 @@ impl Monitor {
             .transpose()
             .map_err(|error| error.at(job.network.as_deref().unwrap_or_default()))?;
         let taps = network.as_ref().map(Attached::taps).unwrap_or_default();
-        let qemu = Qemu::start(&job, accelerator, &taps).inspect_err(|_| {
+        let qemu = Qemu::start(&job, accelerator, taps).inspect_err(|_| {
             if let Some(network) = &mut network {
                 network.end();
             }
@@ -107,7 +107,7 @@ impl Monitor {
         self.qemu.end();
         self.accelerator = accelerator;
         let taps = self.network.as_ref().map(Attached::taps).unwrap_or_default();
-        self.qemu = Qemu::start(&self.job, accelerator, &taps).map_err(|error| lost(error.to_string()))?;
+        self.qemu = Qemu::start(&self.job, accelerator, taps).map_err(|error| lost(error.to_string()))?;
         (self.reader, self.out) = (Reader::new(), Vec::new());
         self.boot_until = Some(Instant::now() + self.job.patience);
         Ok(true)

@@ -2,7 +2,7 @@
 
 use super::super::control::{Reply, Request, State};
 use super::{Asker, GRACE, LAST_WORDS, Lost, MOST_ASKED, Monitor, Outgoing, lost};
-use crate::wire::{FULL, Failure, Frame, LONGEST, Message, Outcome, VERSION, Verb, put, read_outcome};
+use crate::wire::{FULL, Failure, Frame, LONGEST, Message, Outcome, Parts, VERSION, Verb, put, read_outcome};
 use std::time::Instant;
 use wharf_core::{Error, Kind};
 use wharf_sys::{Errno, fd, libc, process};
@@ -91,7 +91,13 @@ impl Monitor {
                 put(&mut self.out, 0, Message::Hello { version: VERSION });
                 let words = self.job.words.clone();
                 let network = self.network.as_ref().map(|network| network.interfaces.clone());
-                let verb = Verb::Create { id: self.job.id.clone(), terminal: self.job.terminal, words, network };
+                let verb = Verb::Create {
+                    id: self.job.id.clone(),
+                    terminal: self.job.terminal,
+                    words,
+                    network,
+                    parts: self.parts(),
+                };
                 let config = std::mem::take(&mut self.job.config);
                 self.ask(Asker::Creator, None, &verb, config.as_bytes());
                 Ok(())
@@ -126,6 +132,10 @@ impl Monitor {
                 None => Ok(()),
             },
         }
+    }
+
+    fn parts(&self) -> Parts {
+        Parts { share: !self.job.bindings.is_empty(), disk: self.job.disk.is_some() }
     }
 
     pub(super) fn answer(&mut self, number: u32, outcome: Outcome) {
