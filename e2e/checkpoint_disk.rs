@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Feature {
         })
         .trial("one checkpoint is restored as several containers, each with its own disk, and the origin stays", clones)
         .trial("a volume that is on no dataset is named, and nothing is left", refused)
+        .trial("a container that has stopped: its disk alone is kept, and is told to be", of_disk_alone)
         .trial("--rollback: the datasets are what they were, and what is newer is named and stays", rolled_back)
 }
 
@@ -243,6 +244,30 @@ fn clones(host: &Host) -> Outcome {
     ensure!(!left.contains(&twin), "{left}");
     drop(container);
     Ok(())
+}
+
+fn of_disk_alone(host: &Host) -> Outcome {
+    let place = place(host)?;
+    let bundle = place.bundle(host)?;
+    let container = started(&place, &bundle)?;
+    container.kill("KILL")?;
+    container.wait_for_status("stopped")?;
+    let told = |words: &[&str]| place.call(words).err().map(|stop| format!("{stop:?}")).unwrap_or_default();
+    let images = host.new_dir("images")?.display().to_string();
+    let refused = told(&["checkpoint", "--image-path", &images, bundle.id()]);
+    ensure!(refused.contains("container not running (--name keeps its disk"), "{refused}");
+    place.call(&["checkpoint", "--name", "a", bundle.id()])?;
+    ensure_eq!(container.status()?, "stopped");
+    let configuration = place.configuration.display().to_string();
+    let listed = host.runtime.must(&["--config", &configuration, "checkpoints", "list"])?;
+    ensure!(listed.lines().any(|line| line.contains(bundle.id()) && line.contains("disk only")), "{listed}");
+    let snapshots = place.pool.zfs(&["list", "-H", "-t", "snapshot", "-o", "name", "-r", &place.pool.name])?;
+    ensure_eq!(snapshots.lines().filter(|line| line.ends_with(&format!("@wharf-{}-a", bundle.id()))).count(), 2);
+    let refused = told(&["restore", "-d", "--name", "a", "--as", "other", bundle.id()]);
+    ensure!(refused.contains("the checkpoint holds no memory: it is of the disk alone"), "{refused}");
+    host.runtime.must(&["--config", &configuration, "checkpoints", "remove", bundle.id(), "a"])?;
+    ensure_eq!(place.pool.zfs(&["list", "-H", "-t", "snapshot", "-o", "name", "-r", &place.pool.name])?, "");
+    container.delete()
 }
 
 fn refused(host: &Host) -> Outcome {

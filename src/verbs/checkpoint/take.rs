@@ -25,11 +25,11 @@ const LOG: &str = "dump.log";
 pub(in crate::verbs) fn checkpoint(request: &Request, asked: &cli::Checkpoint, log: &Log) -> Result<()> {
     let id = &asked.id;
     // What is refused anyway is refused before another verb is waited for.
-    allowed(id, Found::look(&request.root, id)?.status()?, Verb::Checkpoint)?;
+    of_disk_alone(asked, Found::look(&request.root, id)?.status()?)?;
     let (store, entry) = locate(&request.root, id)?;
     store.lock(&entry)?.ok_or_else(|| no_such(id))?;
     let found = Found::read(store, entry, id)?;
-    allowed(id, found.status_under_lock()?, Verb::Checkpoint)?;
+    let of_disk_alone = of_disk_alone(asked, found.status_under_lock()?)?;
     if found.record.state == Some(RecordState::Delegated) {
         let instead = "ask that runtime itself, with the directory `delegate` of the container's state as its --root";
         return Err(Unsupported { verb: "checkpoint", backend: found.backend.name(), instead }.into());
@@ -39,7 +39,8 @@ pub(in crate::verbs) fn checkpoint(request: &Request, asked: &cli::Checkpoint, l
     if let Some(name) = &asked.name {
         wanted.images.path = checkpoints::named(&home(request)?, id, name)?;
     }
-    if let (Some(clone), false) = (found.record.clones.first(), wanted.leave_running || wanted.pre_dump) {
+    let stays = wanted.leave_running || wanted.pre_dump || of_disk_alone;
+    if let (Some(clone), false) = (found.record.clones.first(), stays) {
         return Err(Error::unsupported(format!("checkpoint container {id}"))
             .because(format!("it would end with its disk, the dataset {}, which is deleted with it", clone.dataset))
             .hint("give --leave-running"));
@@ -53,7 +54,7 @@ pub(in crate::verbs) fn checkpoint(request: &Request, asked: &cli::Checkpoint, l
     };
     // With what the disk needs: its verdict is that of the checkpoint.
     if asked.only_check {
-        return check(&found, &bundle, &wanted);
+        return if of_disk_alone { Ok(()) } else { check(&found, &bundle, &wanted) };
     }
     phases::enter("images");
     if let Some(work) = &wanted.images.work {
@@ -66,6 +67,9 @@ pub(in crate::verbs) fn checkpoint(request: &Request, asked: &cli::Checkpoint, l
         return Err(Error::invalid(format!("--parent-path {parent}"))
             .because(format!("there is no such directory in {}", wanted.images.path.display())));
     }
+    if let (true, Some(disks)) = (of_disk_alone, &disks) {
+        return keep_disk(&found, &bundle, asked, &wanted, disks, &images);
+    }
     let (mut manifest, mut taken) = (None, None);
     let mut frozen = |captured: &Captured| {
         let mut disk = None;
@@ -75,7 +79,7 @@ pub(in crate::verbs) fn checkpoint(request: &Request, asked: &cli::Checkpoint, l
             (taken, disk) = (Some(snapshots), Some(described));
         }
         phases::enter("manifest");
-        let mut made = describe(&found, &bundle, asked, &wanted, captured, &images)?;
+        let mut made = describe(&found, &bundle, asked, &wanted, Some(captured), &images)?;
         made.disk = disk;
         images.seal(&made, Some(&bundle.raw))?;
         manifest = Some(made);
@@ -98,11 +102,41 @@ pub(in crate::verbs) fn checkpoint(request: &Request, asked: &cli::Checkpoint, l
         complete(&images, &wanted.images.path, manifest, asked.name.is_some())?;
     }
     log.debug(|| format!("checkpoint of container {id} is in {}", wanted.images.path.display()));
-    if wanted.leave_running || wanted.pre_dump {
+    if stays {
         return Ok(());
     }
     phases::enter("delete");
     found.delete(id, Verb::ForceDelete, log)
+}
+
+/// Whether there is no memory to be written down, as the container has stopped: its disk can be kept all the same.
+fn of_disk_alone(asked: &cli::Checkpoint, status: Status) -> Result<bool> {
+    match allowed(&asked.id, status, Verb::Checkpoint) {
+        Ok(()) => Ok(false),
+        Err(_) if status == Status::Stopped && asked.zfs.unwrap_or(asked.name.is_some()) => Ok(true),
+        Err(error) if status == Status::Stopped => Err(error.hint("--name keeps its disk, where that is on ZFS")),
+        Err(error) => Err(error),
+    }
+}
+
+/// A checkpoint without memory; the container stays, as it has stopped.
+fn keep_disk(
+    found: &Found,
+    bundle: &Bundle,
+    asked: &cli::Checkpoint,
+    wanted: &Checkpoint,
+    disks: &Disks,
+    images: &Images,
+) -> Result<()> {
+    phases::enter("snapshot");
+    let (taken, disk) = disks.take().inspect_err(|_| drop(images.take_back(LOG)))?;
+    phases::enter("manifest");
+    let made = describe(found, bundle, asked, wanted, None, images);
+    let sealed = made.and_then(|made| images.seal(&Manifest { disk: Some(disk), ..made }, Some(&bundle.raw)));
+    sealed.inspect_err(|_| {
+        let _ = taken.undo();
+        images.take_back(LOG);
+    })
 }
 
 /// Where checkpoints are kept by name.
@@ -115,30 +149,31 @@ fn describe(
     bundle: &Bundle,
     asked: &cli::Checkpoint,
     wanted: &Checkpoint,
-    captured: &Captured,
+    captured: Option<&Captured>,
     images: &Images,
 ) -> Result<Manifest> {
     let record = &found.record;
     let mut digest = Digest::new();
     digest.update(&bundle.raw);
+    let memory = |captured: &Captured| {
+        let files = checkpoints::sums(images.dir(), &wanted.images.path, |_| false)?;
+        Ok::<_, Error>(Memory { criu: captured.criu.clone(), files })
+    };
     Ok(Manifest {
         version: MANIFEST_VERSION,
         id: record.id.clone(),
         name: asked.name.clone(),
         created: time::now(),
         wharf: env!("CARGO_PKG_VERSION").to_owned(),
-        memory: Some(Memory {
-            criu: captured.criu.clone(),
-            files: checkpoints::sums(images.dir(), &wanted.images.path, |_| false)?,
-        }),
+        memory: captured.map(memory).transpose()?,
         disk: None,
         host: checkpoints::here()?,
         spec: SpecDigest { sha256: digest.hex() },
         bundle: record.bundle.clone(),
         rootfs: record.rootfs.clone(),
-        mounts: captured.mounts.clone(),
-        descriptors: captured.descriptors.clone(),
-        console: captured.console,
+        mounts: captured.map(|captured| captured.mounts.clone()).unwrap_or_default(),
+        descriptors: captured.map(|captured| captured.descriptors.clone()).unwrap_or_default(),
+        console: captured.is_some_and(|captured| captured.console),
         cgroup: record.cgroup.seen.clone(),
         parent: wanted.parent.clone(),
         seal: String::new(),
