@@ -61,10 +61,10 @@ pub(crate) fn trials() -> Feature {
             only_wharf(host)?;
             let bundle = host.bundle()?;
             bundle.save()?;
-            let rules = json!([{"match": {"id": "x"}, "backend": "pct", "fallback": "native"}]);
+            let rules = json!([{"match": {"id": "x"}, "backend": "qm", "fallback": "native"}]);
             let refused = create(host, &bundle, &configuration(host, &rules, &[])?)?;
             ensure!(
-                refused.last_line().contains("the backend \"pct\" (containers of Proxmox VE) is not in this build"),
+                refused.last_line().contains("the backend \"qm\" (machines of Proxmox VE) is not in this build"),
                 "{refused}"
             );
             Ok(())
