@@ -126,6 +126,9 @@ fn in_cgroup_namespace(host: &Host, parent: &Parent) -> Result<Value, Stop> {
     bundle.save()?;
     let inner = parent.0.join("inner");
     std::fs::create_dir(&inner)?;
+    if host.is_v2() {
+        std::fs::write(parent.0.join("cgroup.subtree_control"), "+memory")?;
+    }
     let mount = match host.is_v2() {
         // Limits are for the parts of a cgroup without processes of its own.
         true => {
