@@ -8,7 +8,8 @@ use crate::{Delegate, HOOKS_TIME, STATE, answer, become_it, cgroup, io, judge_pr
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use wharf_core::{
-    CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, RecordState, Result, Supervisor, Terminal, Unsupported,
+    CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Opaque, Record, RecordState, Result, Supervisor, Terminal,
+    Unsupported,
 };
 use wharf_foreground::HostTerminal;
 
@@ -64,7 +65,7 @@ impl Draft for Delegated<'_> {
             record.rootfs = self.job.bundle.dir.join(root.path()).display().to_string();
         }
         record.state = Some(RecordState::Delegated);
-        record.private = self.memory.value();
+        record.private = Opaque::of(&self.memory.value());
     }
 
     fn create(
@@ -139,7 +140,7 @@ impl Delegated<'_> {
             init,
             cgroup: CgroupPaths::default(),
             supervisor: Supervisor::Engine,
-            private: self.memory.value(),
+            private: Opaque::of(&self.memory.value()),
             hold: Box::new(undo),
         })
     }

@@ -31,8 +31,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use terminal::Foreground;
 use wharf_core::{
-    Backend, ContainerId, Draft, Ended, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result,
-    Status, Unsupported, Warnings,
+    Backend, ContainerId, Draft, Ended, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Opaque, Record,
+    Result, Status, Unsupported, Warnings,
 };
 use wharf_sys::libc::{O_DIRECTORY, O_PATH, SIGKILL};
 use wharf_sys::procfs::Procfs;
@@ -220,12 +220,7 @@ impl Backend for Delegate {
         self.say("resume", record, dir)
     }
 
-    fn update(
-        &self,
-        record: &Record,
-        dir: BorrowedFd<'_>,
-        resources: LinuxResources,
-    ) -> Result<Option<serde_json::Value>> {
+    fn update(&self, record: &Record, dir: BorrowedFd<'_>, resources: LinuxResources) -> Result<Option<Opaque>> {
         let doing = format!("update container {} with {}", record.id, self.name);
         let failed = |error: serde_json::Error| Error::new(Kind::System, &doing).because(error);
         let asked = serde_json::to_value(&resources).map_err(failed)?;

@@ -38,13 +38,14 @@ impl Memory {
         let broken = |what: &str| {
             Error::invalid(format!("record of container {}", record.id)).because(format!("private/{what} is missing"))
         };
-        let program = record.private.get("program").and_then(|value| value.as_str()).ok_or(broken("program"))?;
-        let creator = record.private.get("creator").cloned().unwrap_or_default();
+        let private = record.private.value();
+        let program = private.get("program").and_then(|value| value.as_str()).ok_or(broken("program"))?;
+        let creator = private.get("creator").cloned().unwrap_or_default();
         let creator = serde_json::from_value(creator).map_err(|error| broken("creator").because(error))?;
-        let options = record.private.get("options").and_then(|value| value.as_array());
+        let options = private.get("options").and_then(|value| value.as_array());
         let options = options.into_iter().flatten().filter_map(|value| Some(value.as_str()?.to_owned())).collect();
-        let cgroup = record.private.get("cgroup").and_then(|value| value.as_str()).map(str::to_owned);
-        let notify = record.private.get("notify").and_then(|value| value.as_bool()).unwrap_or_default();
+        let cgroup = private.get("cgroup").and_then(|value| value.as_str()).map(str::to_owned);
+        let notify = private.get("notify").and_then(|value| value.as_bool()).unwrap_or_default();
         Ok(Memory { program: PathBuf::from(program), options, creator, cgroup, notify })
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::OnceLock;
 use std::time::Instant;
-use wharf_core::{Bundle, CgroupPaths, Log, RECORD_VERSION};
+use wharf_core::{Bundle, CgroupPaths, Log, Opaque, RECORD_VERSION};
 
 /// Its calls are `--root R --log F --log-format X VERB ...`. It keeps a container as runc does, in R/ID.
 const HONEST: &str = r#"
@@ -89,7 +89,7 @@ impl Place {
             poststop: Vec::new(),
             witness: None,
             clones: Vec::new(),
-            private: json!({ "program": program.to_str() }),
+            private: Opaque::of(&json!({ "program": program.to_str() })),
         };
         let mut delegate = Delegate::new("other", program, Vec::new());
         delegate.answer_time = Duration::from_millis(500);
@@ -161,10 +161,11 @@ fn a_container_that_the_program_does_not_know_does_not_exist() {
 fn an_unknown_container_is_being_created_as_long_as_its_creator_lives() {
     let mut place = Place::new("honest");
     let memory = Memory::new(&place.delegate.program, &[]).unwrap();
-    place.record.private = memory.value();
+    place.record.private = Opaque::of(&memory.value());
     assert_eq!(place.state().unwrap().0, Status::Creating);
-    let earlier = &mut place.record.private["creator"]["start_time"];
-    *earlier = json!(earlier.as_u64().unwrap() - 1);
+    let mut private = memory.value();
+    private["creator"]["start_time"] = json!(private["creator"]["start_time"].as_u64().unwrap() - 1);
+    place.record.private = Opaque::of(&private);
     assert_eq!(place.state().unwrap_err().kind(), Kind::NoSuchContainer);
 }
 
@@ -198,7 +199,7 @@ fn bad_answers_are_errors_that_say_what_was_bad() {
 #[test]
 fn a_program_that_vanished_is_named() {
     let mut place = Place::new("honest");
-    place.record.private = json!({ "program": "/nowhere/runc" });
+    place.record.private = Opaque::of(&json!({ "program": "/nowhere/runc" }));
     let error = place.state().unwrap_err().to_string();
     assert_eq!(error, "ask other for the state of container c: No such file or directory");
 }

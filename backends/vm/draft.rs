@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wharf_cgroup::{Cgroup, Layout, Wanted};
 use wharf_core::{
-    CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Record, Remark, Result, Supervisor, Terminal, WitnessKind,
-    phases,
+    CgroupPaths, Created, Draft, Error, Hold, Job, Kind, Opaque, Record, Remark, Result, Supervisor, Terminal,
+    WitnessKind, phases,
 };
 use wharf_monitor::identity;
 use wharf_sys::procfs::Procfs;
@@ -117,7 +117,7 @@ impl Draft for Judged<'_> {
     fn describe(&self, record: &mut Record) {
         record.rootfs = self.rootfs.to_string_lossy().into_owned();
         record.cgroup.clone_from(&self.expected);
-        record.private = json!({"disk": self.disk.as_ref().map(|disk| &disk.path)});
+        record.private = Opaque::of(&json!({"disk": self.disk.as_ref().map(|disk| &disk.path)}));
         record.witness = Some(WitnessKind::StandIn);
     }
 
@@ -210,7 +210,9 @@ impl Draft for Judged<'_> {
             supervisor: Supervisor::Process(init.clone()),
             init,
             cgroup: paths,
-            private: json!({"driver": "qemu", "accelerator": accelerator.word(), "memory": memory, "cpus": cpus, "disk": job.disk, "name": NAME}),
+            private: Opaque::of(
+                &json!({"driver": "qemu", "accelerator": accelerator.word(), "memory": memory, "cpus": cpus, "disk": job.disk, "name": NAME}),
+            ),
             warnings,
             hold: Box::new(undoing),
         })

@@ -41,8 +41,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wharf_cgroup::{Handle, Layout};
 use wharf_core::{
-    Backend, ContainerId, Draft, Ended, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Record, Result,
-    Status, Unsupported, Verb, Warnings, allowed,
+    Backend, ContainerId, Draft, Ended, Error, Event, Exec, Job, Joined, Kind, LinuxResources, Log, Opaque, Record,
+    Result, Status, Unsupported, Verb, Warnings, allowed,
 };
 use wharf_foreground::{HostTerminal, Relay};
 use wharf_monitor::identity;
@@ -152,7 +152,7 @@ impl Backend for Vm {
         control::ask(record, dir, &Request::Resume, PATIENCE).map(drop)
     }
 
-    fn update(&self, record: &Record, dir: BorrowedFd<'_>, resources: LinuxResources) -> Result<Option<Value>> {
+    fn update(&self, record: &Record, dir: BorrowedFd<'_>, resources: LinuxResources) -> Result<Option<Opaque>> {
         limits::update(record, dir, resources).map(|()| None)
     }
 
@@ -183,7 +183,7 @@ impl Backend for Vm {
     fn holdings(&self, record: &Record, _: BorrowedFd<'_>) -> Result<Vec<String>> {
         let cgroup = cgroup(record)?;
         let mut all = cgroup.existing()?;
-        all.extend(record.private.get("disk").and_then(Value::as_str).map(|disk| format!("disk {disk}")));
+        all.extend(record.private.value().get("disk").and_then(Value::as_str).map(|disk| format!("disk {disk}")));
         match cgroup.processes()?.len() {
             0 => {}
             count => all.push(format!("{count} processes of its virtual machine")),
@@ -218,13 +218,13 @@ impl Backend for Vm {
     }
 
     fn notes(&self, record: &Record) -> BTreeMap<String, String> {
-        let word = record.private.get("accelerator").and_then(Value::as_str);
-        let accelerator = match word {
+        let private = record.private.value();
+        let accelerator = match private.get("accelerator").and_then(Value::as_str) {
             Some("kvm") => "kvm",
             Some(_) => "emulation",
             None => return BTreeMap::new(),
         };
-        let memory = record.private.get("memory").and_then(Value::as_u64).unwrap_or_default();
+        let memory = private.get("memory").and_then(Value::as_u64).unwrap_or_default();
         [("dev.wharf.vm.processor", accelerator.to_owned()), ("dev.wharf.vm.memory-mib", memory.to_string())]
             .map(|(key, value)| (key.to_owned(), value))
             .into()
@@ -240,7 +240,7 @@ fn cgroup(record: &Record) -> Result<Handle> {
 fn sweep(record: &Record) -> Result<()> {
     let cgroup = cgroup(record)?;
     cgroup.kill_all(libc::SIGKILL)?;
-    if let Some(disk) = record.private.get("disk").and_then(Value::as_str) {
+    if let Some(disk) = record.private.value().get("disk").and_then(Value::as_str) {
         match std::fs::remove_file(disk) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(machine::drivers::io(format!("remove disk {disk}"), &error));

@@ -9,7 +9,8 @@ use wharf_cgroup::Update;
 use wharf_core::{Error, LinuxResources, Record, Result, parse_resources};
 
 pub(crate) fn update(record: &Record, dir: BorrowedFd<'_>, resources: LinuxResources) -> Result<()> {
-    let number = |key: &str| record.private.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let private = record.private.value();
+    let number = |key: &str| private.get(key).and_then(Value::as_u64).unwrap_or_default();
     let value = serde_json::to_value(&resources).map_err(|error| Error::invalid("read the limits").because(error))?;
     let (host, guest) = divide(value, number("memory"), number("cpus"))?;
     let update = match host {

@@ -9,8 +9,8 @@
 //! ```
 
 use crate::{
-    Bundle, Captured, CgroupPaths, Checkpoint, ContainerId, Ended, Error, Exec, Joined, Kind, Obstacle, Process,
-    Record, Remark, Restore, Result, Statistics, Status, Terminal, Verb, allowed,
+    Bundle, Captured, CgroupPaths, Checkpoint, ContainerId, Ended, Error, Exec, Joined, Kind, Obstacle, Opaque,
+    Process, Record, Remark, Restore, Result, Statistics, Status, Terminal, Verb, allowed,
 };
 use oci_spec::runtime::LinuxResources;
 use std::collections::BTreeMap;
@@ -152,12 +152,7 @@ pub trait Backend {
 
     /// Changes limits: all that is asked, or nothing. What `resources` does not speak of stays. Returns the backend's own
     /// memory where that has changed, for the record.
-    fn update(
-        &self,
-        record: &Record,
-        dir: BorrowedFd<'_>,
-        resources: LinuxResources,
-    ) -> Result<Option<serde_json::Value>>;
+    fn update(&self, record: &Record, dir: BorrowedFd<'_>, resources: LinuxResources) -> Result<Option<Opaque>>;
 
     /// Tells what the container uses: once, or after each interval until it ends, and then also when the kernel killed in
     /// it for want of memory. A backend that hands over to another program by exec does not return.
@@ -289,7 +284,7 @@ pub struct Created {
     pub cgroup: CgroupPaths,
     pub supervisor: Supervisor,
     /// The backend's own memory, for the record.
-    pub private: serde_json::Value,
+    pub private: Opaque,
     /// What came to be known on the way.
     pub warnings: Warnings,
     /// Dropped before its release, it undoes the whole container.

@@ -15,6 +15,7 @@ mod level;
 mod lifecycle;
 mod manifest;
 pub mod mountinfo;
+mod opaque;
 mod passwd;
 pub mod phases;
 mod properties;
@@ -39,6 +40,7 @@ pub use manifest::{
     SpecDigest,
 };
 pub use oci_spec::runtime::LinuxResources;
+pub use opaque::Opaque;
 pub use passwd::user_name;
 pub use properties::{PROPERTIES, Place, place};
 pub use record::{

@@ -1,6 +1,6 @@
 //! What wharf remembers of a container between two calls.
 
-use crate::WitnessKind;
+use crate::{Opaque, WitnessKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,9 +53,9 @@ pub struct Record {
     /// Datasets that were made for it and go with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clones: Vec<CloneRecord>,
-    /// The backend's own memory, opaque to everyone else.
+    /// The backend's own memory.
     #[serde(default)]
-    pub private: serde_json::Value,
+    pub private: Opaque,
 }
 
 /// Written for who reads a record; records of before have none, and mean the same.

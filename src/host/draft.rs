@@ -265,8 +265,7 @@ impl Draft for Judged<'_> {
         record.cgroup.clone_from(&self.expected);
         let carried = self.host.carrier.as_ref().map(|carrier| carrier.memory()).unwrap_or_default();
         if self.host_mounts.is_some() || !carried.is_null() {
-            record.private =
-                launch::Private { host_mounts: self.host_mounts, carried, ..Default::default() }.to_value();
+            record.private = launch::Private { host_mounts: self.host_mounts, carried, ..Default::default() }.opaque();
         }
     }
 

@@ -35,7 +35,7 @@ use std::time::Duration;
 use wharf_cgroup::Detail;
 use wharf_core::{
     Backend, Bundle, Captured, Checkpoint, Draft, Ended, Event, Exec, Job, Joined, LinuxResources, Log, Obstacle,
-    Record, Restore, Result, Statistics, Status, Used, Warnings,
+    Opaque, Record, Restore, Result, Statistics, Status, Used, Warnings,
 };
 
 /// Runs containers on this host.
@@ -141,12 +141,7 @@ impl Backend for Host {
         freeze::resume(record, dir)
     }
 
-    fn update(
-        &self,
-        record: &Record,
-        dir: BorrowedFd<'_>,
-        resources: LinuxResources,
-    ) -> Result<Option<serde_json::Value>> {
+    fn update(&self, record: &Record, dir: BorrowedFd<'_>, resources: LinuxResources) -> Result<Option<Opaque>> {
         update::update(record, dir, resources)
     }
 

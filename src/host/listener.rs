@@ -6,6 +6,7 @@
 
 use crate::handover::Handover;
 use crate::hooks;
+use crate::launch::Private;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -37,7 +38,7 @@ impl From<&Listener> for Kept {
 impl Kept {
     /// Of a container's record.
     pub(crate) fn of(record: &Record) -> Option<Self> {
-        serde_json::from_value(record.private.get("listener")?.clone()).ok()
+        Private::of(record).listener
     }
 }
 

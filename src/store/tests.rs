@@ -49,7 +49,7 @@ fn record(id: &str) -> Record {
         poststop: Vec::new(),
         witness: None,
         clones: Vec::new(),
-        private: serde_json::Value::Null,
+        private: wharf_core::Opaque::default(),
     }
 }
 

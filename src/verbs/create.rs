@@ -19,7 +19,7 @@ use crate::store::{Entry, Store, exists};
 use std::path::Path;
 use wharf_core::phases;
 use wharf_core::{
-    Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, RECORD_VERSION, Record, Result, Warnings, time,
+    Bundle, CgroupPaths, ContainerId, Draft, Error, Job, Kind, Opaque, RECORD_VERSION, Record, Result, Warnings, time,
 };
 use wharf_monitor::Watcher;
 
@@ -154,7 +154,7 @@ pub(super) fn begin(request: &Request, id: &ContainerId, bundle: &Bundle, backen
         poststop: Vec::new(),
         witness: None,
         clones: Vec::new(),
-        private: serde_json::Value::Null,
+        private: Opaque::default(),
     }
 }
 

@@ -176,7 +176,7 @@ fn create(
         init,
         cgroup: paths,
         supervisor: Supervisor::Engine,
-        private: private.to_value(),
+        private: private.opaque(),
         hold: Box::new(restored),
     })
 }

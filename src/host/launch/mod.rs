@@ -200,7 +200,7 @@ pub(crate) fn create(
         init,
         cgroup: paths,
         supervisor,
-        private: private.to_value(),
+        private: private.opaque(),
         hold: Box::new(newborn),
     })
 }

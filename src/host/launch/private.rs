@@ -3,7 +3,7 @@
 use crate::host_mounts::HostMounts;
 use crate::listener::Kept;
 use serde::{Deserialize, Serialize};
-use wharf_core::Record;
+use wharf_core::{Opaque, Record};
 use wharf_plan::Container;
 use wharf_steps::Step;
 
@@ -76,10 +76,10 @@ impl Private {
 
     /// Of a container whose `create` was interrupted there is none.
     pub(crate) fn of(record: &Record) -> Self {
-        serde_json::from_value(record.private.clone()).unwrap_or_default()
+        record.private.read().unwrap_or_default()
     }
 
-    pub(crate) fn to_value(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
+    pub(crate) fn opaque(&self) -> Opaque {
+        Opaque::of(self)
     }
 }
