@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Feature {
     Feature::new("exit records of engines")
         .trial("Podman's exit codes, signals and stops are in the record", podman)
         .trial("conmon or the watcher is killed: right, or unknown", podman_killed)
+        .trial("Podman is killed while it is attached: what ends later is in the record", attached_killed)
         .trial("containerd's exit codes are in the record, however short the life", containerd)
         .trial("the shim or the watcher is killed: right, or unknown", containerd_killed)
         .trial("containerd itself is killed: what ends meanwhile is in the record", daemon_killed)
@@ -145,6 +146,26 @@ fn podman_killed(host: &Host) -> Outcome {
     }
     ensure!(exit.get("memory_peak").is_none(), "{exit}");
     podman.must(&["rm", "--force", "--time", "0", "blind"]).map(drop)
+}
+
+fn attached_killed(host: &Host) -> Outcome {
+    configuration(host)?;
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let one = Initialized::new(host, engine(host)?, "left", script)?;
+    let attached = one.podman.spawn(&["start", "--attach", "left"])?;
+    one.podman.wait_for_log("left", "ready")?;
+    kill(Pid::from_raw(attached.pid()), Signal::SIGKILL)?;
+    attached.finish()?;
+    ensure_eq!(one.podman.inspect("left", "{{.State.Status}}")?, "running");
+    wharf(host, Path::new(ROOT), &["kill", &one.id])?.finish()?;
+    ensure_eq!(one.podman.must(&["wait", "left"])?, "9");
+    let (exit, podman) = one.end()?;
+    if never_wrong(&exit)? {
+        ensure_eq!((&exit["code"], &exit["sent"]["signal"]), (&json!(9), &json!(15)), "{exit}");
+    }
+    podman.must(&["rm", "left"])?;
+    ensure!(!podman.known()?, "wharf still knows a container");
+    Ok(())
 }
 
 fn killed(pid: i32) -> Outcome {
