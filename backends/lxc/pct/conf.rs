@@ -42,6 +42,14 @@ pub(crate) fn is_marked(text: &str, mark: &str) -> bool {
     description(text).lines().any(|line| line == mark)
 }
 
+/// Whose it is by its mark: the id, and the state directory.
+pub(crate) fn marked(text: &str) -> Option<(String, PathBuf)> {
+    let description = description(text);
+    let mut marks =
+        description.lines().filter_map(|line| line.strip_prefix("wharf container ")?.split_once(", state in "));
+    marks.next().map(|(id, dir)| (id.to_owned(), PathBuf::from(dir)))
+}
+
 /// Percent signs and two digits.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -147,6 +155,8 @@ mod tests {
     fn a_description_tells_whose_it_is() {
         assert!(is_marked(TEXT, &mark("a:b", "/run/wharf/a:b")));
         assert!(!is_marked(TEXT, &mark("a:b", "/run/wharf/a:")));
+        assert_eq!(marked(TEXT), Some(("a:b".to_owned(), PathBuf::from("/run/wharf/a:b"))));
+        assert_eq!(marked("#mine\narch: amd64\n"), None);
         assert_eq!(description("arch: amd64\n"), "");
         assert_eq!(decoded("100% %zz %41%"), "100% %zz A%");
     }

@@ -8,6 +8,7 @@ mod door;
 mod hostname;
 mod include;
 mod look;
+mod orphan;
 mod remains;
 mod settings;
 mod shown;
@@ -16,6 +17,7 @@ mod tool;
 mod vmid;
 
 pub use look::{Finding, look};
+pub use orphan::{Orphan, orphans};
 pub use settings::Settings;
 
 use crate::judge::{self, Driver};

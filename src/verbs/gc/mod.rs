@@ -4,6 +4,7 @@
 //! deletes a container holds that lock, and no process is known by its number alone.
 
 mod disk;
+mod node;
 
 use crate::cli::{ListFormat, Request};
 use crate::report::{self, Leftover, Log};
@@ -46,6 +47,17 @@ pub(super) fn gc(request: &Request, apply: bool, stopped: bool, format: ListForm
                 Ok(None) => row.removed = true,
                 Ok(Some(why)) => failed.push(why),
                 Err(error) => failed.push(error.to_string()),
+            }
+        }
+        rows.push(row);
+    }
+    unknown.extend(notes);
+    let (left, notes) = node::look(request);
+    for (orphan, mut row) in left {
+        if apply {
+            match orphan.remove() {
+                Ok(()) => row.removed = true,
+                Err(error) => failed.push(format!("{}: {error}", orphan.id)),
             }
         }
         rows.push(row);

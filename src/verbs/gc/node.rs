@@ -1,0 +1,38 @@
+//! Containers of a Proxmox node whose record is gone.
+
+use crate::cli::Request;
+use crate::report::Leftover;
+use crate::verbs::node;
+use wharf_core::Result;
+use wharf_lxc::pct::{self, Orphan};
+
+/// Those that have ended, and notes of what is left alone.
+pub(super) fn look(request: &Request) -> (Vec<(Orphan, Leftover)>, Vec<String>) {
+    let (mut found, mut notes) = (Vec::new(), Vec::new());
+    let all = pct::orphans(&node::settings(request), &request.root);
+    for orphan in all.map_err(|error| notes.push(format!("note: {error}"))).unwrap_or_default() {
+        match left(&orphan) {
+            Ok(Ok(row)) => found.push((orphan, row)),
+            Ok(Err(note)) => notes.push(note),
+            Err(error) => notes.push(format!("note: CT {} is left alone: {error}", orphan.vmid)),
+        }
+    }
+    (found, notes)
+}
+
+fn left(orphan: &Orphan) -> Result<std::result::Result<Leftover, String>> {
+    let Orphan { vmid, id, .. } = orphan;
+    if orphan.runs()? {
+        return Ok(Err(format!(
+            "note: CT {vmid} runs, and the record of container {id} is gone: pct stop {vmid} ends it"
+        )));
+    }
+    let holds = vec![format!("CT {vmid} of the node")];
+    Ok(Ok(Leftover {
+        id: id.clone(),
+        backend: Some(pct::NAME.to_owned()),
+        why: "its record is gone",
+        holds,
+        removed: false,
+    }))
+}
