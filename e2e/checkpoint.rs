@@ -1,5 +1,9 @@
 //! checkpoint and restore: memory, files, mounts, cgroups, terminals and namespaces are as they were.
 
+mod check;
+
+pub(crate) use check::trials as check_trials;
+
 use harness::{
     Bundle, ConsoleSocket, Container, Feature, Finished, Host, Outcome, Stop, Value, ensure, ensure_eq, limit,
 };
@@ -357,7 +361,7 @@ impl<'h> Criu<'h> {
         self.host.runtime.call(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn command(&self, words: &[String]) -> Command {
+    pub(crate) fn command(&self, words: &[String]) -> Command {
         let plain = self.host.runtime.command();
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$@\" >/dev/null 2>&1 </dev/null", "sh"]).arg(plain.get_program());
@@ -443,99 +447,4 @@ pub(crate) fn goes_on(bundle: &Bundle) -> Result<u64, Stop> {
 fn tmpfs_count(container: &Container<'_>) -> Result<u64, Stop> {
     let path = PathBuf::from(format!("/proc/{}/root/scratch/count", container.pid()?));
     Ok(std::fs::read_to_string(path)?.trim().parse().unwrap_or(0))
-}
-
-/// What cannot be checkpointed, or only with a flag: the words that `--check` has for it, and the flag.
-struct Unsupported {
-    what: &'static str,
-    script: &'static str,
-    says: &'static str,
-    flag: Option<&'static str>,
-}
-
-/// Run by Python in a container with the host's root file system: nothing else opens such things in a line.
-const UNSUPPORTED: [Unsupported; 6] = [
-    Unsupported {
-        what: "a locked file",
-        script: "f=open('/scratch/f','w'); fcntl.flock(f, fcntl.LOCK_EX)",
-        says: "holds the lock of a file",
-        flag: Some("--file-locks"),
-    },
-    Unsupported {
-        what: "an established TCP connection",
-        script: "s=socket.socket(); s.bind(('127.0.0.1',0)); s.listen(); \
-                 c=socket.create_connection(s.getsockname()); a=s.accept()",
-        says: "a TCP connection is established",
-        flag: Some("--tcp-established"),
-    },
-    Unsupported {
-        what: "an io_uring",
-        script: "l=ctypes.CDLL(None); b=ctypes.create_string_buffer(120); n=l.syscall(425,4,b); assert n>=0",
-        says: "[io_uring] open, which criu does not know",
-        flag: None,
-    },
-    Unsupported {
-        what: "a nested pid namespace",
-        script: "l=ctypes.CDLL(None); assert l.unshare(0x20000000)==0; os.fork() or time.sleep(1000)",
-        says: "has a pid namespace of its own",
-        flag: None,
-    },
-    Unsupported { what: "nothing special", script: "pass", says: "", flag: None },
-    Unsupported {
-        what: "pipes, timers and an epoll",
-        script: "e=select.epoll(); p=os.pipe(); s=socket.socketpair(); e.register(p[0])",
-        says: "",
-        flag: None,
-    },
-];
-
-pub(crate) fn check_trials() -> Feature {
-    UNSUPPORTED.iter().fold(Feature::new("checkpoint_check"), |feature, case| {
-        feature.trial(&format!("{}: --check says what becomes of it", case.what), |host| verdict(host, case))
-    })
-}
-
-/// `--check` agrees with what then happens, with the flag and without.
-fn verdict(host: &Host, case: &Unsupported) -> Outcome {
-    let criu = Criu::new(host)?;
-    if !Path::new("/usr/bin/python3").exists() {
-        return Err(Stop::skipped("python3 is not installed"));
-    }
-    let script = format!(
-        "import ctypes, fcntl, os, select, socket, time\n{}\nopen('/scratch/ready','w').close()\ntime.sleep(1000)",
-        case.script
-    );
-    let mut bundle = host.bundle()?.args(&["/usr/bin/python3", "-c", &script]);
-    for dir in ["usr", "lib", "lib64"].iter().filter(|dir| Path::new("/").join(dir).exists()) {
-        let dir = format!("/{dir}");
-        bundle = bundle.mount(&dir, "bind", &dir, &["bind", "ro"]);
-    }
-    let bundle = bundle
-        .mount("/scratch", "tmpfs", "tmpfs", &[])
-        .capabilities(&["bounding", "effective", "permitted"], &["CAP_SYS_ADMIN", "CAP_KILL"]);
-    let container = criu.start(&bundle)?;
-    let ready = PathBuf::from(format!("/proc/{}/root/scratch/ready", container.pid()?));
-    let begun = Instant::now();
-    while !ready.exists() {
-        ensure!(begun.elapsed() < limit(10), "{} is not ready; it is {}", case.what, container.status()?);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let images = host.new_dir("images")?;
-    let words = ["--image-path", text(&images)];
-    let said = criu.call("checkpoint", &[&words[..], &["--check", container.id()]].concat())?;
-    ensure!(said.stdout.contains(case.says), "{said}");
-    ensure_eq!(said.code(), Some(if case.says.is_empty() { 0 } else { 1 }), "--check of {}: {said}", case.what);
-    ensure_eq!(std::fs::read_dir(&images)?.count(), 0, "what --check leaves");
-    let outcome = criu.call("checkpoint", &[&words[..], &["--leave-running", container.id()]].concat())?;
-    ensure_eq!(outcome.code(), said.code(), "the outcome of {}: {outcome}", case.what);
-    ensure_eq!(container.status()?, "running");
-    if let Some(flag) = case.flag {
-        let said = criu.call("checkpoint", &[&words[..], &["--check", flag, container.id()]].concat())?;
-        let outcome = criu.call("checkpoint", &[&words[..], &["--leave-running", flag, container.id()]].concat())?;
-        ensure_eq!(outcome.code(), said.code(), "with {flag}: {said}; {outcome}");
-        // Before criu 4.2 no socket of the Internet can be kept on Linux 6.16 and later.
-        let old = said.stdout.contains("is too old for sockets of this kernel");
-        ensure!(said.code() == Some(0) || old, "with {flag}: {said}; {outcome}");
-    }
-    container.delete_force()
 }

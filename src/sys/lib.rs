@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cgroup_fs;
 pub mod clock;
 pub mod credentials;
+pub mod diag;
 pub mod dir;
 pub mod event;
 pub mod fd;

@@ -21,6 +21,7 @@ mod options;
 mod preflight;
 mod restore;
 mod restored;
+mod sockets;
 mod view;
 mod wire;
 

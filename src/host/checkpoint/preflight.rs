@@ -2,8 +2,9 @@
 
 use super::criu::Version;
 use super::dump::{Source, program};
+use super::sockets;
 use crate::status;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 use wharf_core::mountinfo::Mount;
@@ -15,8 +16,14 @@ use wharf_sys::{Errno, dir, fd, libc, socket};
 const KNOWN_ANONYMOUS: [&str; 6] = ["[eventpoll]", "[eventfd]", "[signalfd]", "[timerfd]", "inotify", "[fanotify]"];
 /// File systems that are a program's, or whose content cannot be written down.
 const FOREIGN: [&str; 4] = ["fuse", "fuseblk", "9p", "autofs"];
-/// Namespaces that a process of the container may not have for itself, as /proc calls them.
-const NESTED: [(&str, &str); 2] = [("pid", "pid"), ("user", "user")];
+/// Namespaces that a process of the container may not have for itself, as /proc calls them. Of mounts it may.
+const NESTED: [(&str, &str); 6] =
+    [("pid", "pid"), ("user", "user"), ("net", "network"), ("uts", "uts"), ("ipc", "ipc"), ("time", "time")];
+
+/// The device of taps, which CRIU knows.
+const MISC_TUN: (u32, u32) = (10, 200);
+/// Of a removed file that is still open, in bytes (`--ghost-limit`).
+const GHOST: u64 = 1 << 20;
 
 /// Of TCP connections in /proc/PID/net/tcp.
 const ESTABLISHED: u8 = 1;
@@ -44,7 +51,8 @@ pub(crate) fn obstacles(
     let source = Source::of(record, state, bundle)?;
     of_mounts(&source, &mut found);
     let pids = status::processes(record).unwrap_or_else(|_| vec![source.pid]);
-    let mut seen = Seen::default();
+    let network = link(&source.proc, &format!("{}/ns", source.pid), "net").ok();
+    let mut seen = Seen { network, ..Seen::default() };
     for pid in &pids {
         // One that ends meanwhile is in nobody's way.
         let _ = of_process(&source, asked, *pid, &mut seen, &mut found);
@@ -52,6 +60,7 @@ pub(crate) fn obstacles(
     if !asked.images.file_locks {
         of_locks(&source.proc, &pids, &mut found);
     }
+    sockets::of_unix(&source.proc, asked, source.pid, &seen, &mut found);
     let sockets = internet_sockets(&source.proc, source.pid, &seen.sockets);
     let reads_them = || socket::internet_has_passcred().unwrap_or(true);
     if let Some(version) = version.filter(|version| !sockets.is_empty() && *version < READS_SOCKETS && !reads_them()) {
@@ -65,7 +74,7 @@ pub(crate) fn obstacles(
     Ok(found)
 }
 
-fn obstacle(what: impl Into<String>, why: impl Into<String>, fix: &str) -> Obstacle {
+pub(super) fn obstacle(what: impl Into<String>, why: impl Into<String>, fix: &str) -> Obstacle {
     Obstacle { what: what.into(), why: why.into(), fix: fix.to_owned() }
 }
 
@@ -89,9 +98,11 @@ fn of_mounts(source: &Source, found: &mut Vec<Obstacle>) {
 }
 
 #[derive(Default)]
-struct Seen {
-    /// Inodes of the container's sockets.
-    sockets: BTreeSet<u64>,
+pub(super) struct Seen {
+    /// Inodes of the container's sockets, and who has each.
+    pub(super) sockets: BTreeMap<u64, String>,
+    /// The container's network namespace.
+    network: Option<String>,
 }
 
 fn of_process(
@@ -103,8 +114,15 @@ fn of_process(
 ) -> Result<(), Errno> {
     let proc = &source.proc;
     let name = name(proc, pid);
+    if tracer(proc, pid)? != 0 {
+        found.push(obstacle(name.as_str(), "is traced by another process, as a debugger does", "end that first"));
+    }
     for (file, kind) in NESTED {
-        if link(proc, &format!("{pid}/ns"), file)? != link(proc, &format!("{}/ns", source.pid), file)? {
+        let of = |pid: i32| link(proc, &format!("{pid}/ns"), file);
+        // Old kernels have fewer of them.
+        if let (Ok(own), Ok(first)) = (of(pid), of(source.pid))
+            && own != first
+        {
             let why = format!("has a {kind} namespace of its own");
             found.push(obstacle(name.as_str(), why, "end it first"));
         }
@@ -112,7 +130,10 @@ fn of_process(
     for number in numbers(proc, pid)? {
         let Ok(target) = link(proc, &format!("{pid}/fd"), &number.to_string()) else { continue };
         if let Some(inode) = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')?.parse().ok()) {
-            seen.sockets.insert(inode);
+            if seen.sockets.insert(inode, name.clone()).is_none() {
+                // What cannot be looked at is not judged.
+                let _ = sockets::of_descriptor(seen.network.as_deref(), pid, number, &name, found);
+            }
             continue;
         }
         let Some(anonymous) = target.strip_prefix("anon_inode:") else {
@@ -125,6 +146,36 @@ fn of_process(
         }
     }
     Ok(())
+}
+
+fn tracer(proc: &Procfs, pid: i32) -> Result<i32, Errno> {
+    let status = proc.read(&CString::new(format!("{pid}/status")).map_err(|_| Errno::EINVAL)?)?;
+    let status = String::from_utf8_lossy(&status);
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    Ok(tracer.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0))
+}
+
+/// Devices and removed files that CRIU does not keep, by what is open.
+fn of_content(asked: &Checkpoint, stat: &libc::stat, target: &str, name: &str, found: &mut Vec<Obstacle>) {
+    let (major, minor) = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
+    let known = match stat.st_mode & libc::S_IFMT {
+        libc::S_IFCHR => matches!((major, minor), (1 | 4 | 5 | 136..=143, _) | MISC_TUN),
+        libc::S_IFBLK => false,
+        _ => true,
+    };
+    if !known {
+        let why = format!("has the device {target} open, which criu does not keep");
+        found.push(obstacle(name, why, "let it close that first"));
+    }
+    if !target.ends_with(" (deleted)") || stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return;
+    }
+    if stat.st_nlink == 0 && stat.st_size as u64 > GHOST {
+        let why = format!("has {target} open, of which criu keeps a mebibyte at most");
+        found.push(obstacle(name, why, "a line ghost-limit in /etc/criu/wharf.conf"));
+    } else if stat.st_nlink > 0 && !asked.link_remap {
+        found.push(obstacle(name, format!("has {target} open, which has another name"), "--link-remap"));
+    }
 }
 
 /// An open file that is on none of the container's mounts.
@@ -144,10 +195,11 @@ fn of_file(
     let info = source.proc.read(&path("fdinfo")?)?;
     let info = String::from_utf8_lossy(&info);
     let mount: Option<u64> = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    let stat = fd::statat(&source.proc, &path("fd")?, 0)?;
     if mount.is_none_or(|mount| source.inside.iter().any(|other| other.id == mount)) {
+        of_content(asked, &stat, target, name, found);
         return Ok(());
     }
-    let stat = fd::statat(&source.proc, &path("fd")?, 0)?;
     let external = mount.map(|mount| format!("file[{mount:x}:{:x}]", stat.st_ino));
     if source.standard.iter().any(|one| one.outside == external) {
         return Ok(());
@@ -177,7 +229,7 @@ fn of_locks(proc: &Procfs, pids: &[i32], found: &mut Vec<Obstacle>) {
 }
 
 /// The states of the container's sockets of the Internet, by its own tables.
-fn internet_sockets(proc: &Procfs, pid: i32, own: &BTreeSet<u64>) -> BTreeSet<u8> {
+fn internet_sockets(proc: &Procfs, pid: i32, own: &BTreeMap<u64, String>) -> BTreeSet<u8> {
     let mut states = BTreeSet::new();
     for file in ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"] {
         let path = CString::new(format!("{pid}/net/{file}")).unwrap_or_default();
@@ -185,7 +237,7 @@ fn internet_sockets(proc: &Procfs, pid: i32, own: &BTreeSet<u64>) -> BTreeSet<u8
         for line in String::from_utf8_lossy(&text).lines().skip(1) {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
             let inode = fields.get(9).and_then(|inode| inode.parse().ok());
-            if inode.is_some_and(|inode| own.contains(&inode)) {
+            if inode.is_some_and(|inode| own.contains_key(&inode)) {
                 let state = fields.get(3).and_then(|state| u8::from_str_radix(state, 16).ok()).unwrap_or(0);
                 // Other protocols have states of these numbers that mean other things.
                 states.insert(if file.starts_with("tcp") { state } else { 0 });
