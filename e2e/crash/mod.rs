@@ -5,9 +5,10 @@
 //!
 //! | environment | meaning |
 //! |---|---|
-//! | `WHARF_E2E_FULL=1` | every system call; without it one in eight, chosen by the seed |
+//! | `WHARF_E2E_FULL=1` | every system call; without it one in eight, of checkpoints fewer, chosen by the seed |
 //! | `WHARF_E2E_SEED=N` | which ones |
 
+mod kept;
 mod living;
 mod traced;
 
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use traced::{Traced, plain, reap, traced};
 
 pub(crate) fn trials() -> Feature {
-    living::trials(Feature::new("crash"))
+    kept::trials(living::trials(Feature::new("crash")))
         .trial("create is killed after each system call, and delete --force leaves nothing", |host| {
             every(host, Moment::Create)
         })
@@ -140,6 +141,18 @@ fn points(
     round: impl Fn(u32) -> Result<Traced, Stop>,
     clean: impl Fn(&Inventory) -> Outcome,
 ) -> Outcome {
+    points_of(host, name, 8, ends_well, round, clean)
+}
+
+/// Of so many system calls one, without `WHARF_E2E_FULL`.
+fn points_of(
+    host: &Host,
+    name: &str,
+    slice: u32,
+    ends_well: impl Fn(WaitStatus) -> bool,
+    round: impl Fn(u32) -> Result<Traced, Stop>,
+    clean: impl Fn(&Inventory) -> Outcome,
+) -> Outcome {
     reap();
     let start = Inventory::take(host.tag(), &host.root());
     let total = match round(u32::MAX)? {
@@ -153,7 +166,7 @@ fn points(
     ensure!(total > 3, "only {total} system calls were seen: the tracing does not work");
     let mut failures = Vec::new();
     let mut killed = 0;
-    for k in (1..=total).filter(|k| chosen(*k)) {
+    for k in (1..=total).filter(|k| chosen(*k, slice)) {
         let before = Inventory::take(host.tag(), &host.root());
         let number = match round(k)? {
             Traced::Killed { number } => number,
@@ -171,11 +184,11 @@ fn points(
     Ok(())
 }
 
-/// All with `WHARF_E2E_FULL`, else about one in eight.
-fn chosen(k: u32) -> bool {
+/// All with `WHARF_E2E_FULL`, else about one in `slice`.
+fn chosen(k: u32, slice: u32) -> bool {
     let seed: u64 = std::env::var("WHARF_E2E_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let mixed = (u64::from(k) ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    std::env::var_os("WHARF_E2E_FULL").is_some() || (mixed >> 32).is_multiple_of(8)
+    std::env::var_os("WHARF_E2E_FULL").is_some() || (mixed >> 32).is_multiple_of(slice.into())
 }
 
 /// Brings a container to the state before the moment, and kills the runtime `k` calls into it.

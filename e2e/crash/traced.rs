@@ -48,14 +48,31 @@ pub(super) fn plain(host: &Host, runtime: &Runtime<'_>, verb: &[&str]) -> Result
 /// Runs a verb under ptrace and kills the process when its `k`-th system call has returned.
 pub(super) fn traced(host: &Host, runtime: &Runtime<'_>, verb: &[&str], k: u32) -> Result<Traced, Stop> {
     let (out, err) = files(host);
+    traced_to(host, runtime, verb, k, [fs::File::create(out)?.into(), fs::File::create(err)?.into()])
+}
+
+/// The same with nothing but /dev/null as its standard descriptors: criu hands them to what it restores. Its log is
+/// where [`plain`] writes.
+pub(super) fn traced_silently(host: &Host, runtime: &Runtime<'_>, verb: &[&str], k: u32) -> Result<Traced, Stop> {
+    let log = files(host).1.display().to_string();
+    traced_to(host, runtime, &[&["--log", &log], verb].concat(), k, [Stdio::null(), Stdio::null()])
+}
+
+fn traced_to(
+    host: &Host,
+    runtime: &Runtime<'_>,
+    verb: &[&str],
+    k: u32,
+    [out, err]: [Stdio; 2],
+) -> Result<Traced, Stop> {
     // The shell stops itself so that it can be seized, then becomes the runtime.
     let child = Command::new("sh")
         .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
         .args(runtime.words(&host.root()))
         .args(verb)
         .stdin(Stdio::null())
-        .stdout(fs::File::create(out)?)
-        .stderr(fs::File::create(err)?)
+        .stdout(out)
+        .stderr(err)
         .spawn()?;
     let pid = Pid::from_raw(child.id() as i32);
     let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED))?;

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use wharf_core::{ContainerId, Error, MANIFEST, Manifest, Result};
+use wharf_core::{ContainerId, Error, Kind, MANIFEST, Manifest, Result};
 use wharf_sys::dir;
 
 /// One of them, whole or not.
@@ -76,9 +76,12 @@ fn look(id: &str, name: String, path: PathBuf) -> Result<Kept> {
 /// where it was the last one.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     use std::os::fd::AsFd;
-    let opened = match dir::open(path) {
-        Err(wharf_sys::Errno::ENOENT) => return Ok(()),
-        other => other.map_err(|errno| system("open checkpoint", path, errno))?,
+    let Some(opened) = super::unowned(path)? else {
+        return match path.exists() {
+            true => Err(Error::new(Kind::WrongStatus, format!("remove checkpoint {}", path.display()))
+                .because("it is being written")),
+            false => Ok(()),
+        };
     };
     match dir::remove_file_at(opened.as_fd(), MANIFEST) {
         Ok(()) | Err(wharf_sys::Errno::ENOENT) => {}

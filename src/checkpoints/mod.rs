@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wharf_core::{CONFIG, ContainerId, Error, Kind, MANIFEST, Manifest, Result};
 use wharf_sys::Errno;
-use wharf_sys::dir;
+use wharf_sys::{dir, fd};
 
 /// Not below --root, which is in memory and goes with the boot.
 const HOME: &str = "/var/lib/wharf/checkpoints";
@@ -91,12 +91,45 @@ pub(crate) fn make_dir(path: &Path) -> Result<(bool, bool)> {
     Ok((missing, above))
 }
 
+/// Makes the directory, and locks it as one that is being written: `gc` leaves it alone for as long as it is open.
+fn own(path: &Path) -> Result<((bool, bool), OwnedFd)> {
+    let mut made = (false, false);
+    loop {
+        let missing = make_dir(path)?;
+        made = (made.0 || missing.0, made.1 || missing.1);
+        let opened = match dir::open(path) {
+            Err(Errno::ENOENT) => continue,
+            other => other.map_err(|errno| system("open", path, errno))?,
+        };
+        dir::lock(opened.as_fd(), dir::Lock::Shared).map_err(|errno| system("lock", path, errno))?;
+        // Who removed it meanwhile had it locked.
+        let is_there = fd::stat(&opened).map_err(|errno| system("look at", path, errno))?.st_nlink > 0;
+        if is_there {
+            return Ok((made, opened));
+        }
+    }
+}
+
+/// The directory opened and locked for its removal; none where somebody writes in it, or it is gone.
+fn unowned(path: &Path) -> Result<Option<OwnedFd>> {
+    let opened = match dir::open(path) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other.map_err(|errno| system("open checkpoint", path, errno))?,
+    };
+    let ours = dir::try_lock(opened.as_fd(), dir::Lock::Exclusive);
+    Ok(ours.map_err(|errno| system("lock checkpoint", path, errno))?.then_some(opened))
+}
+
+/// Whether a checkpoint is being written there, or read from an archive.
+pub(crate) fn is_being_written(path: &Path) -> bool {
+    path.exists() && unowned(path).is_ok_and(|ours| ours.is_none())
+}
+
 impl Images {
     /// Makes the directory where it is missing. One that holds a checkpoint is written over only where that is asked
     /// for (`again`); until the new one is whole there is none.
     pub(crate) fn begin(path: &Path, again: bool) -> Result<Self> {
-        let made = make_dir(path)?;
-        let dir = dir::open(path).map_err(|errno| system("open", path, errno))?;
+        let (made, dir) = own(path)?;
         let names = dir::names(dir.as_fd()).map_err(|errno| system("list", path, errno))?;
         if names.iter().any(|name| name == MANIFEST) {
             if !again {

@@ -13,7 +13,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wharf_core::mountinfo::{self, Mount};
-use wharf_core::{Bundle, Captured, Checkpoint, Error, ExternalMount, Record, Result};
+use wharf_core::{Bundle, Captured, Checkpoint, Error, ExternalMount, Record, Result, phases};
 use wharf_monitor::identity;
 use wharf_plan::options as mount_options;
 use wharf_sys::namespace::flag;
@@ -141,6 +141,9 @@ pub(crate) fn checkpoint(
     }
     needs(&program, asked)?;
     let images = open_dir(&asked.images.path, "the images' directory")?;
+    // CRIU has it too, and may write on for a moment when we are no more.
+    dir::lock(images.as_fd(), dir::Lock::Shared)
+        .map_err(|errno| Error::system("lock the images' directory", errno as i32))?;
     let place = asked.images.work.as_deref().unwrap_or(&asked.images.path);
     let work = open_dir(place, "the work directory")?;
     let frozen_before = wharf_cgroup::is_frozen(&record.cgroup)?;
@@ -209,6 +212,9 @@ fn converse(
                     return Err(error);
                 }
             }
+            "pre-dump" => phases::enter("freeze"),
+            // CRIU asks so of a network namespace alone; without one the dump is counted to the freeze.
+            "network-lock" => phases::enter("dump"),
             "status-ready" => {
                 if let Some(number) = asked.status_fd {
                     // Whoever waits there has gone: that is his affair.

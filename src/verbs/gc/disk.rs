@@ -94,7 +94,9 @@ fn datasets(request: &Request, parent: &str) -> Result<Vec<(Left, Leftover)>> {
 fn images(request: &Request) -> Result<Vec<(Left, Leftover)>> {
     let Some(home) = checkpoints_home(request) else { return Ok(Vec::new()) };
     let all = checkpoints::all(&home, None)?;
-    let old = |kept: &checkpoints::Kept| kept.changed.elapsed().is_ok_and(|age| age > YOUNG);
+    let old = |kept: &checkpoints::Kept| {
+        kept.changed.elapsed().is_ok_and(|age| age > YOUNG) && !checkpoints::is_being_written(&kept.path)
+    };
     let half = all.into_iter().filter(|kept| kept.is_half_made() && old(kept));
     Ok(half
         .map(|kept| {
