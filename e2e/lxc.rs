@@ -73,8 +73,11 @@ pub(crate) fn host(host: &Host) -> Result<Host, Stop> {
 
 /// The trials of other features, on LXC.
 pub(crate) fn also(features: Vec<Feature>) -> Vec<Feature> {
-    let other = |sentence: &str| OTHER.iter().any(|beginning| sentence.starts_with(beginning));
-    features.into_iter().map(|feature| feature.on("lxc", host, other)).collect()
+    features.into_iter().map(|feature| feature.on("lxc", host, is_other)).collect()
+}
+
+pub(crate) fn is_other(sentence: &str) -> bool {
+    OTHER.iter().any(|beginning| sentence.starts_with(beginning))
 }
 
 fn on_lxc(body: fn(&Host) -> Outcome) -> impl FnOnce(&Host) -> Outcome {

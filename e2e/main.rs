@@ -220,7 +220,7 @@ fn main() -> std::process::ExitCode {
         pct_double::trials(),
         proxmox::trials(),
     ];
-    harness::main(own.into_iter().chain(lxc::also(on_lxc())).collect())
+    harness::main(own.into_iter().chain(lxc::also(on_lxc())).chain(proxmox::also(on_lxc())).collect())
 }
 
 /// What is tried on the LXC backend as well.

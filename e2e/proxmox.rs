@@ -1,7 +1,8 @@
 //! The backend for a Proxmox node, on the double of its tools: what the node sees of a container, what an engine sees, and every
 //! trap of the tools that the backend steps around.
 
-use harness::{Bundle, Container, Feature, Host, Node, Outcome, Stop, ensure, ensure_eq, json};
+use crate::lxc;
+use harness::{Bundle, Container, Feature, Host, Node, Outcome, Stop, due, ensure, ensure_eq, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,48 @@ fn host(host: &Host) -> Result<Host, Stop> {
     fs::write(&file, json!({"proxmox": {"node_root": node.dir(), "timeout": 60}}).to_string())?;
     let options = ["--config", file.to_str().unwrap_or_default(), "--backend", "pct"];
     Ok(host.with_options(&options)?.as_node(node))
+}
+
+/// What is not the same on a node, beside what is not on LXC, by the beginning of a trial's sentence, and why.
+const OTHER: &[&str] = &[
+    // The name on the node, which plan tells.
+    "hostname: without a hostname",
+    // Refused by name.
+    "mount_types: cgroup without a cgroup namespace",
+    // They look for the payload's processes and its cgroup by the pid that `state` tells.
+    "pause: processes in cgroups below",
+    "pause: a container inside a frozen cgroup",
+    // Who stands in is counted.
+    "containerd: task metrics",
+];
+
+/// On cgroup v1, which no node has.
+const OTHER_V1: &[&str] = &[
+    // Nothing may have more devices than the cgroup above it, which is LXC's.
+    "capabilities: the kernel refuses",
+    "resources_devices: ",
+    "containerd: capabilities are the default ones",
+    // Podman's containers have no cgroup namespace there.
+    "podman: ",
+];
+
+/// The trials of other features, on a node: one in ten, as its tools take a second for each container.
+pub(crate) fn also(features: Vec<Feature>) -> Vec<Feature> {
+    let other = |sentence: &str| {
+        let is_among = |list: &[&str]| list.iter().any(|beginning| sentence.starts_with(beginning));
+        let has_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        lxc::is_other(sentence) || is_among(OTHER) || (!has_v2 && is_among(OTHER_V1)) || !due(sentence, 10)
+    };
+    features.into_iter().map(|feature| feature.on("pct", generous, other)).collect()
+}
+
+/// A node whose root may map every id.
+fn generous(own: &Host) -> Result<Host, Stop> {
+    let host = host(own)?;
+    for file in ["etc/subuid", "etc/subgid"] {
+        fs::write(host.node()?.dir().join(file), "root:0:4294967295\n")?;
+    }
+    Ok(host)
 }
 
 fn on_pct(body: fn(&Host) -> Outcome) -> impl FnOnce(&Host) -> Outcome {
@@ -108,6 +151,7 @@ pub(crate) fn trials() -> Feature {
         .trial("what the node's tools refuse is told by cause, and nothing is left", on_pct(causes))
         .trial("a node that does not answer has not lost its containers", on_pct(daemon_down))
         .trial("a locked container is not deleted, and afterwards it is", on_pct(locked))
+        .trial("a container whose record is gone is told by gc, and is removed once it has ended", on_pct(orphan))
         .trial("doctor tells what is amiss with the node", on_pct(doctor))
         .trial("a host that is no node is refused before anything exists", no_node)
 }
@@ -371,6 +415,28 @@ fn locked(host: &Host) -> Outcome {
     ensure!(said.code() != Some(0) && said.last_line().contains("locked by another task"), "{said}");
     pct(host, &["unlock", &number])?;
     container.delete()?;
+    nothing_left(host, &number)
+}
+
+fn orphan(host: &Host) -> Outcome {
+    let container = host.start(&sleeper(host)?)?;
+    let beside = host.create(&sleeper(host)?)?;
+    let (number, pid, id) = (numbers(host)?[0].to_string(), container.pid()?, container.id().to_owned());
+    // A node that has started again has lost what was in memory.
+    let kept = host.dir().join("kept");
+    fs::rename(host.root().join(&id), &kept)?;
+    let said = host.spawn(&["gc", "--apply"])?.finish()?;
+    ensure!(said.code() == Some(0) && said.stderr.contains(&format!("pct stop {number}")), "{said}");
+    ensure_eq!(numbers(host)?.len(), 2, "one that runs is gone: {said}");
+    pct(host, &["stop", &number])?;
+    container.reap(pid)?;
+    let said = host.spawn(&["gc"])?.finish()?;
+    ensure!(said.stdout.contains(&id) && said.stdout.contains("its record is gone"), "{said}");
+    ensure!(!said.stdout.contains(beside.id()), "{said}");
+    host.runtime.must(&["gc", "--apply"])?;
+    ensure_eq!(numbers(host)?.len(), 1);
+    beside.delete_force()?;
+    fs::remove_dir_all(kept)?;
     nothing_left(host, &number)
 }
 

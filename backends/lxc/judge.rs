@@ -55,6 +55,10 @@ impl Driver<'_> {
                     let why = "the container's cgroup is lxc/VMID, as the node has it";
                     remarks.push(Remark::nearly("linux/cgroupsPath", why));
                 }
+                if namespaces.new & flag::NEWUTS != 0 && job.bundle.spec.hostname().is_none() {
+                    let why = "without one it is the name that the container has on the node";
+                    remarks.push(Remark::nearly("hostname", why));
+                }
                 if !namespaces.new_user() {
                     if settings.unprivileged {
                         return Err(Error::unsupported("a container without a user namespace on the pct backend")

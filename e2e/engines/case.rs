@@ -1,7 +1,7 @@
 //! One case: something that an engine is asked to do, and what must be seen of it whichever runtime does it.
 
 use super::table;
-use harness::{Feature, Host, Outcome, Stop};
+use harness::{Feature, Host, Outcome, Stop, due};
 use std::path::{Path, PathBuf};
 
 /// What was seen: facts that must be equal with every runtime, and words that may be each runtime's own.
@@ -92,19 +92,8 @@ impl Case {
 pub(crate) fn feature(engine: &'static str, cases: Vec<Case>) -> Feature {
     cases
         .into_iter()
-        .filter(|case| due(case.name))
+        .filter(|case| due(case.name, 4))
         .fold(Feature::new(engine), |feature, case| feature.trial(case.name, move |host| case.judge(engine, host)))
-}
-
-/// All with `WHARF_E2E_FULL` or where tests are chosen by name, else about one in four.
-fn due(name: &str) -> bool {
-    let named = std::env::var_os("WHARF_E2E_FEATURE").is_some()
-        || std::env::args().skip(1).any(|word| !word.starts_with('-') || word == "--list");
-    let seed: u64 = std::env::var("WHARF_E2E_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let mixed = name.bytes().fold(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    named || std::env::var_os("WHARF_E2E_FULL").is_some() || (mixed >> 32).is_multiple_of(4)
 }
 
 /// The peers that are installed here, unless they are left alone.

@@ -37,7 +37,7 @@ pub use report::{Ran, Report};
 pub use runtime::{Finished, Running, Runtime, limit, wait_until};
 pub use screen::{ConsoleSocket, Screen};
 pub use serde_json::{Value, json};
-pub use trial::{Feature, Outcome, Stop, main};
+pub use trial::{Feature, Outcome, Stop, due, main};
 
 /// Fails the trial with a message: what was expected and what was seen.
 #[macro_export]

@@ -197,3 +197,15 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned()
 }
+
+/// Whether a trial's turn is now: of every one with `WHARF_E2E_FULL` or where trials are chosen by name, else of about one in
+/// `share`, chosen by `WHARF_E2E_SEED`.
+pub fn due(name: &str, share: u64) -> bool {
+    let named = std::env::var_os("WHARF_E2E_FEATURE").is_some()
+        || std::env::args().skip(1).any(|word| !word.starts_with('-') || word == "--list");
+    let seed: u64 = std::env::var("WHARF_E2E_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mixed = name.bytes().fold(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    named || std::env::var_os("WHARF_E2E_FULL").is_some() || (mixed >> 32).is_multiple_of(share)
+}
