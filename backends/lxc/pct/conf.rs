@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 use wharf_core::{Error, Kind, Result};
 use wharf_sys::dir::{self, Lock};
 
+/// The two parts of a mark that are not the container's.
+const WHOSE: &str = "wharf container ";
+const WHERE: &str = ", state in ";
+
 /// What the description of a container of ours says: its id, and the state directory that its record is in.
 pub(crate) fn mark(id: &str, state_dir: &str) -> String {
-    format!("wharf container {id}, state in {state_dir}")
+    format!("{WHOSE}{id}{WHERE}{state_dir}")
 }
 
 pub(crate) fn path(settings: &Settings, vmid: u32) -> PathBuf {
@@ -45,8 +49,7 @@ pub(crate) fn is_marked(text: &str, mark: &str) -> bool {
 /// Whose it is by its mark: the id, and the state directory.
 pub(crate) fn marked(text: &str) -> Option<(String, PathBuf)> {
     let description = description(text);
-    let mut marks =
-        description.lines().filter_map(|line| line.strip_prefix("wharf container ")?.split_once(", state in "));
+    let mut marks = description.lines().filter_map(|line| line.strip_prefix(WHOSE)?.split_once(WHERE));
     marks.next().map(|(id, dir)| (id.to_owned(), PathBuf::from(dir)))
 }
 

@@ -1,15 +1,15 @@
 //! Containers of the node that bear a mark of ours and have no state directory any more: that was in memory, and the node has
 //! started again, or other hands have removed it.
 
-use super::conf;
 use super::ct::Ct;
 use super::door::Door;
 use super::settings::Settings;
 use super::tool::say;
 use super::vmid;
+use super::{cause, conf};
 use std::path::{Path, PathBuf};
 use wharf_cgroup::{Handle, Layout};
-use wharf_core::{CgroupPaths, Result};
+use wharf_core::{CgroupPaths, Error, Kind, Result};
 
 /// One of them. Its root file system is a bundle's and stays where it is, whatever becomes of the container.
 #[derive(Debug)]
@@ -43,13 +43,20 @@ impl Orphan {
     /// Whether its payload may still be at work.
     pub fn runs(&self) -> Result<bool> {
         let said = say(&self.settings.pct, &["status", &self.vmid.to_string()], self.settings.timeout)?;
-        Ok(said.stdout.trim() != "status: stopped")
+        match said.fine {
+            true => Ok(said.stdout.trim() != "status: stopped"),
+            false => Err(cause::of(format!("ask for the status of CT {}", self.vmid), &said, self.vmid)),
+        }
     }
 
-    /// Takes it off the node, and its files for LXC. One that has its state directory again stays.
+    /// Takes it off the node, and its files for LXC. It is judged once more: the number may be another's by now.
     pub fn remove(&self) -> Result<()> {
-        if self.state_dir.exists() {
-            return Ok(());
+        let text = conf::text(&self.settings, self.vmid)?;
+        let whose = text.as_deref().map(conf::marked);
+        let is_ours = whose.is_none_or(|whose| whose.is_some_and(|(id, dir)| id == self.id && dir == self.state_dir));
+        if !is_ours || self.state_dir.exists() || text.is_some() && self.runs()? {
+            return Err(Error::new(Kind::WrongStatus, format!("remove CT {}", self.vmid))
+                .because("it is in use again, or another container has its number by now"));
         }
         Ct { settings: &self.settings, vmid: self.vmid }.destroy()?;
         // LXC leaves what was not empty when the payload ended: who stands in was there a moment longer.

@@ -3,7 +3,6 @@
 use crate::cli::Request;
 use crate::report::Leftover;
 use crate::verbs::node;
-use wharf_core::Result;
 use wharf_lxc::pct::{self, Orphan};
 
 /// Those that have ended, and notes of what is left alone.
@@ -11,28 +10,23 @@ pub(super) fn look(request: &Request) -> (Vec<(Orphan, Leftover)>, Vec<String>) 
     let (mut found, mut notes) = (Vec::new(), Vec::new());
     let all = pct::orphans(&node::settings(request), &request.root);
     for orphan in all.map_err(|error| notes.push(format!("note: {error}"))).unwrap_or_default() {
-        match left(&orphan) {
-            Ok(Ok(row)) => found.push((orphan, row)),
-            Ok(Err(note)) => notes.push(note),
-            Err(error) => notes.push(format!("note: CT {} is left alone: {error}", orphan.vmid)),
+        let Orphan { vmid, id, .. } = &orphan;
+        match orphan.runs() {
+            Ok(false) => {
+                let row = Leftover {
+                    id: id.clone(),
+                    backend: Some(pct::NAME.to_owned()),
+                    why: "its record is gone",
+                    holds: vec![format!("CT {vmid} of the node")],
+                    removed: false,
+                };
+                found.push((orphan, row));
+            }
+            Ok(true) => notes.push(format!(
+                "note: CT {vmid} runs, and the record of container {id} is gone: pct stop {vmid} ends it"
+            )),
+            Err(error) => notes.push(format!("note: CT {vmid} is left alone: {error}")),
         }
     }
     (found, notes)
-}
-
-fn left(orphan: &Orphan) -> Result<std::result::Result<Leftover, String>> {
-    let Orphan { vmid, id, .. } = orphan;
-    if orphan.runs()? {
-        return Ok(Err(format!(
-            "note: CT {vmid} runs, and the record of container {id} is gone: pct stop {vmid} ends it"
-        )));
-    }
-    let holds = vec![format!("CT {vmid} of the node")];
-    Ok(Ok(Leftover {
-        id: id.clone(),
-        backend: Some(pct::NAME.to_owned()),
-        why: "its record is gone",
-        holds,
-        removed: false,
-    }))
 }
